@@ -1,7 +1,5 @@
 """Reading and building ObjectMeta: names, labels, owners. Selection and status conditions live elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Records core/v1 Events about objects: in the background, in order, and counted when they repeat (client-go's EventRecorder)."""
+"""Records core/v1 Events about objects: in the background, in order, counted when they repeat.
+
+The behaviour of client-go's EventRecorder, its spam filter included.
+"""
 
 from __future__ import annotations
 

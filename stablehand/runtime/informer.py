@@ -222,7 +222,7 @@ class Informer:
 
 
 class Informers:
-    """One informer per (resource, namespace, selectors), shared by all who ask. New ones may be asked for at any time."""
+    """One informer per (resource, namespace, selectors), shared by all who ask, at any time."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

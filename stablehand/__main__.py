@@ -1,0 +1,5 @@
+"""`python -m stablehand`."""
+
+from stablehand.cli.main import main
+
+main()

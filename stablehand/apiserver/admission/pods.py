@@ -1,0 +1,84 @@
+"""What every pod is given: its priority, the tolerations for a node that fails, requests that limits imply."""
+
+from __future__ import annotations
+
+from stablehand.apiserver import errors
+from stablehand.apiserver.core import Attributes, Core
+from stablehand.machinery.resources import resource
+from stablehand.machinery.types import Obj
+
+_CLASSES = resource("priorityclasses.scheduling.k8s.io")
+_FAILURES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+TOLERATION_SECONDS = 300
+
+
+def _new_pod(a: Attributes) -> Obj | None:
+    if a.operation == "CREATE" and a.resource.key == "pods" and not a.subresource and a.obj is not None:
+        return a.obj["spec"]
+    return None
+
+
+def priority(core: Core, a: Attributes) -> None:
+    """Priority: priorityClassName becomes a number (scheduling.k8s.io)."""
+    spec = _new_pod(a)
+    if spec is None:
+        return
+    collection = core.storage.collection(_CLASSES)
+    name = spec.get("priorityClassName")
+    found: Obj | None = None
+    if name:
+        entry = collection.get(("", name))
+        if entry is None:
+            raise errors.forbidden(a.resource, a.name, f"no PriorityClass with name {name} was found")
+        found = entry.obj
+    else:
+        defaults = [e.obj for _, e in collection.ordered() if e.obj.get("globalDefault")]
+        if defaults:
+            found = min(defaults, key=lambda o: o.get("value", 0))
+            spec["priorityClassName"] = found["metadata"]["name"]
+    value = found.get("value", 0) if found is not None else 0
+    if spec.get("priority") is not None and spec["priority"] != value:
+        raise errors.forbidden(
+            a.resource,
+            a.name,
+            f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; priority admission "
+            f"controller computed {value} from the given PriorityClass name",
+        )
+    spec["priority"] = value
+    policy = (found or {}).get("preemptionPolicy") or "PreemptLowerPriority"
+    spec.setdefault("preemptionPolicy", policy)
+
+
+def default_tolerations(core: Core, a: Attributes) -> None:
+    """DefaultTolerationSeconds: five minutes on a node that is not ready or not reachable."""
+    spec = _new_pod(a)
+    if spec is None:
+        return
+    present = spec.get("tolerations") or []
+    missing = [key for key in _FAILURES if not any(_tolerates(t, key) for t in present)]
+    if missing:
+        spec["tolerations"] = present + [
+            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATION_SECONDS}
+            for key in missing
+        ]
+
+
+def _tolerates(toleration: Obj, key: str) -> bool:
+    return (not toleration.get("key") or toleration["key"] == key) and toleration.get("effect") in (
+        None,
+        "",
+        "NoExecute",
+    )
+
+
+def mirror_limits(core: Core, a: Attributes) -> None:
+    """Requests default to limits (SetDefaults_Pod); here, because LimitRanger may have added limits."""
+    spec = _new_pod(a)
+    if spec is None:
+        return
+    for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
+        limits = (container.get("resources") or {}).get("limits")
+        if limits:
+            requests = container["resources"].setdefault("requests", {})
+            for name, value in limits.items():
+                requests.setdefault(name, value)

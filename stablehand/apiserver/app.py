@@ -1,0 +1,230 @@
+"""The request chain: info -> authn -> authz -> admission (in the verbs) -> verb -> strategy -> storage.
+
+`ApiServer.handle` is the whole server as one function; the HTTP front and the in-process transport call it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from stablehand.apiserver import authn, discovery, errors, openapi, reviews, subresources
+from stablehand.apiserver.admission.chain import default_chain
+from stablehand.apiserver.allocator import ServiceAllocator
+from stablehand.apiserver.authz.node import NodeAuthorizer
+from stablehand.apiserver.authz.rbac import Rbac
+from stablehand.apiserver.contract import Answer, Handler, Request, RequestInfo, Response, StatusError, User
+from stablehand.apiserver.core import Core, ServerConfig
+from stablehand.apiserver.custom import CustomResources
+from stablehand.apiserver.info import request_info
+from stablehand.apiserver.registry import Registry
+from stablehand.apiserver.storage.storage import Storage
+from stablehand.apiserver.tokens import TokenIssuer
+from stablehand.apiserver.verbs import create, delete, get, patch, update, watch
+from stablehand.apiserver.verbs import list as list_verb
+from stablehand.store.contract import Backend, WriteFailed
+
+log = logging.getLogger("stablehand.apiserver")
+
+_VERBS: dict[str, Handler] = {}
+_STATUS_LIKE = ("status", "finalize", "approval", "ephemeralcontainers", "resize")
+_STREAMS = ("exec", "attach", "portforward", "log", "proxy")
+_REVIEWS = ("authentication.k8s.io", "authorization.k8s.io")
+
+
+class Authorizer:
+    """Node authorizer, then RBAC. `rbac` is also what reviews and escalation checks ask."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.rbac = Rbac(storage)
+        self._node = NodeAuthorizer(storage)
+
+    async def __call__(self, user: User, info: RequestInfo) -> tuple[bool, str]:
+        if "system:masters" in user.groups:
+            return True, ""
+        if self._node.authorize(user, info):
+            return True, ""
+        if self.rbac.authorize(user, info):
+            return True, ""
+        return False, ""
+
+
+class ApiServer:
+    """`backend` is the store, `key_pem` the service account signing key. Call `start` before `handle`."""
+
+    def __init__(self, backend: Backend, config: ServerConfig, key_pem: bytes) -> None:
+        storage = Storage(backend)
+        self.core = Core(storage, Registry(), config)
+        self._key_pem = key_pem
+        self.ready = False
+        self.open_watches = 0
+
+    async def start(self) -> None:
+        """Opens the store and makes what every cluster has. Raises the store's errors."""
+        from stablehand.apiserver import bootstrap
+
+        core = self.core
+        await core.storage.open()
+        core.tokens = TokenIssuer(self._key_pem, core.config.issuer, core.storage)
+        core.authorize = Authorizer(core.storage)
+        core.admission = default_chain(core)
+        core.allocator = ServiceAllocator(core)
+        self.custom = CustomResources(core)
+        self.custom.start()
+        await bootstrap.run(core)
+        self.ready = True
+
+    async def stop(self) -> None:
+        self.ready = False
+        for callback in self.core.stopping:
+            callback()
+        await self.core.storage.close()
+
+    async def handle(self, request: Request, certificate_user: User | None = None) -> Answer:
+        """Answers one request. Never raises StatusError: failures are answers too."""
+        try:
+            return await self._handle(request, certificate_user)
+        except StatusError as e:
+            headers = {"Retry-After": "1"} if e.code in (429, 503) else None
+            return Response(e.status(), code=e.code, headers=headers)
+        except WriteFailed as e:
+            return Response(errors.internal(str(e)).status(), code=500)
+
+    async def _handle(self, request: Request, certificate_user: User | None) -> Answer:
+        core = self.core
+        info = request.info = request_info(request, core.registry)
+        if not request.in_process:
+            request.user = authn.authenticate(core, request, certificate_user)
+            if "Impersonate-User" in request.headers or "Impersonate-Group" in request.headers:
+                request.user = await authn.impersonate(core, request, request.user)
+        allowed, why = await core.authorize(request.user, info)
+        if not allowed:
+            raise errors.denied(info, request.user.name, why)
+        if not info.is_resource:
+            return await self._non_resource(request)
+        res = info.resource
+        if res is None:
+            raise errors.no_such_path()
+        if res.legacy and request.method != "GET":
+            request.warnings.append(
+                f"{res.api_version} {res.kind} is deprecated and no longer served by Kubernetes; "
+                f"use {res.storage[0]}/{res.storage[1]} {res.kind}"
+            )
+        if info.subresource:
+            return await self._subresource(request)
+        if res.verbs == ("create",) or res.key == "componentstatuses":
+            return await self._virtual(request)
+        return await self._verb(request)
+
+    async def _verb(self, request: Request) -> Answer:
+        core, info = self.core, request.info
+        res = info.resource
+        assert res is not None
+        verb = info.verb
+        if verb not in res.verbs:
+            raise errors.method_not_allowed(verb)
+        if res.namespaced and not info.namespace and verb in ("create", "get", "update", "patch", "delete"):
+            raise errors.no_such_path()
+        if verb == "get":
+            return await get.handle(core, request)
+        if verb == "list":
+            return await list_verb.handle(core, request)
+        if verb == "watch":
+            return await watch.handle(core, request)
+        if verb == "create":
+            return await create.handle(core, request)
+        if verb == "update":
+            return await update.handle(core, request)
+        if verb == "patch":
+            return await patch.handle(core, request)
+        if verb == "delete":
+            return await delete.handle(core, request)
+        return await delete.handle_collection(core, request)
+
+    async def _subresource(self, request: Request) -> Answer:
+        core, info = self.core, request.info
+        res = info.resource
+        assert res is not None
+        name = info.subresource
+        if name not in res.subresources:
+            raise errors.no_such_path()
+        if name in _STATUS_LIKE:
+            if request.method == "GET":
+                return await get.handle(core, request)
+            if request.method == "PUT":
+                return await update.handle(core, request)
+            if request.method == "PATCH" and name != "finalize":
+                return await patch.handle(core, request)
+            raise errors.method_not_allowed(info.verb)
+        if name == "scale" and request.method in ("GET", "PUT", "PATCH"):
+            return await subresources.scale(core, request)
+        if request.method == "POST":
+            if name == "binding":
+                return await subresources.binding(core, request)
+            if name == "eviction":
+                return await subresources.eviction(core, request)
+            if name == "token":
+                return await subresources.token(core, request)
+        if name in _STREAMS:
+            from stablehand.apiserver import streams
+
+            return await streams.handle(core, request)
+        raise errors.method_not_allowed(info.verb)
+
+    async def _virtual(self, request: Request) -> Answer:
+        res = request.info.resource
+        assert res is not None
+        if res.key == "componentstatuses":
+            return await subresources.component_statuses(self.core, request)
+        if request.info.verb != "create":
+            raise errors.method_not_allowed(request.info.verb)
+        if res.key == "bindings":
+            return await subresources.binding(self.core, request)
+        return await reviews.handle(self.core, request)
+
+    async def _non_resource(self, request: Request) -> Answer:
+        path = request.path.rstrip("/") or "/"
+        core = self.core
+        if path in ("/healthz", "/livez", "/readyz") or path.startswith(("/healthz/", "/livez/", "/readyz/")):
+            if self.ready:
+                return Response({}, raw=b"ok", content_type="text/plain; charset=utf-8")
+            return Response({}, raw=b"starting", code=500, content_type="text/plain; charset=utf-8")
+        if path == "/version":
+            return Response(discovery.version())
+        if path == "/api" or path == "/apis" or path.startswith(("/api/", "/apis/")):
+            return await discovery.handle(core, request)
+        if path == "/openapi/v3" or path.startswith("/openapi/v3/"):
+            return await openapi.handle(core, request)
+        if path == "/.well-known/openid-configuration":
+            return Response(core.tokens.discovery())
+        if path == "/openid/v1/jwks":
+            return Response(core.tokens.jwks(), content_type="application/jwk-set+json")
+        if path == "/":
+            groups = ["/apis/" + g for g in core.registry.groups()]
+            return Response(
+                {
+                    "paths": [
+                        "/api",
+                        "/api/v1",
+                        "/apis",
+                        *groups,
+                        "/healthz",
+                        "/livez",
+                        "/openapi/v3",
+                        "/readyz",
+                        "/version",
+                    ]
+                }
+            )
+        if path == "/metrics":
+            return Response({}, raw=self._metrics(), content_type="text/plain; version=0.0.4")
+        raise errors.no_such_path()
+
+    def _metrics(self) -> bytes:
+        storage = self.core.storage
+        lines = ["# HELP apiserver_storage_objects Number of stored objects.", "# TYPE apiserver_storage_objects gauge"]
+        for res in self.core.registry.rows():
+            if not res.storage[1] and not res.legacy:
+                lines.append(
+                    f'apiserver_storage_objects{{resource="{res.key}"}} {len(storage.collection(res).entries)}'
+                )
+        return ("\n".join(lines) + "\n").encode()

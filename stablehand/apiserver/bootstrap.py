@@ -1,0 +1,159 @@
+"""What every cluster has from its first second: namespaces, roles, priority classes, the kubernetes Service.
+
+Written straight through the storage, before the first request; missing pieces come back at every start. All writes
+of one start share one group commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import uuid
+from collections.abc import Iterable
+
+from stablehand.apiserver.authz import bootstrap_roles
+from stablehand.apiserver.core import Core
+from stablehand.machinery.resources import Resource, resource
+from stablehand.machinery.times import format_time
+from stablehand.machinery.types import Obj, copy_object
+
+NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+
+
+def _priority(name: str, value: int, description: str) -> Obj:
+    return {
+        "kind": "PriorityClass",
+        "apiVersion": "scheduling.k8s.io/v1",
+        "metadata": {"name": name, "generation": 1},
+        "value": value,
+        "description": description,
+        "preemptionPolicy": "PreemptLowerPriority",
+    }
+
+
+def _namespace(name: str) -> Obj:
+    return {
+        "kind": "Namespace",
+        "apiVersion": "v1",
+        "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+        "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    }
+
+
+def _objects(core: Core) -> Iterable[tuple[Resource, Obj]]:
+    for name in NAMESPACES:
+        yield resource("namespaces"), _namespace(name)
+    rbac = "rbac.authorization.k8s.io"
+    for role in bootstrap_roles.cluster_roles():
+        yield resource(f"clusterroles.{rbac}"), role
+    for binding in bootstrap_roles.cluster_role_bindings():
+        yield resource(f"clusterrolebindings.{rbac}"), binding
+    for role in bootstrap_roles.roles():
+        yield resource(f"roles.{rbac}"), role
+    classes = resource("priorityclasses.scheduling.k8s.io")
+    yield (
+        classes,
+        _priority(
+            "system-node-critical",
+            2000001000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+    )
+    yield (
+        classes,
+        _priority(
+            "system-cluster-critical",
+            2000000000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+    )
+
+
+async def run(core: Core) -> None:
+    """Makes what is missing. Raises the store's errors."""
+    writes = []
+    now = format_time(core.clock())
+    for res, obj in _objects(core):
+        collection = core.storage.collection(res)
+        meta = obj["metadata"]
+        key = (meta.get("namespace", ""), meta["name"])
+        if collection.get(key) is None:
+            writes.append(core.storage.put(collection, key, _stamped(obj, now), 0))
+    await asyncio.gather(*writes)
+    await _kubernetes_service(core, now)
+
+
+def _stamped(obj: Obj, now: str) -> Obj:
+    obj = copy_object(obj)
+    obj["metadata"].update(uid=str(uuid.uuid4()), creationTimestamp=now)
+    return obj
+
+
+async def _kubernetes_service(core: Core, now: str) -> None:
+    """default/kubernetes, its Endpoints and its EndpointSlice: how pods find the API server."""
+    config = core.config
+    first = str(ipaddress.ip_network(config.service_cidr)[1])
+    labels = {"component": "apiserver", "provider": "kubernetes"}
+    port = {"name": "https", "port": config.advertise_port, "protocol": "TCP"}
+    service: Obj = {
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": config.advertise_port}],
+            "clusterIP": first,
+            "clusterIPs": [first],
+            "type": "ClusterIP",
+            "sessionAffinity": "None",
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+        },
+        "status": {"loadBalancer": {}},
+    }
+    await _ensure(core, resource("services"), service, now, ("spec", "ports"))
+    core.allocator._take(core.storage.collection(resource("services")).entries[("default", "kubernetes")].obj)
+    if not config.advertise_address:
+        return
+    address = config.advertise_address
+    skip = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+    endpoints: Obj = {
+        "kind": "Endpoints",
+        "apiVersion": "v1",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": skip},
+        "subsets": [{"addresses": [{"ip": address}], "ports": [port]}],
+    }
+    await _ensure(core, resource("endpoints"), endpoints, now, ("subsets",))
+    endpoint_slice: Obj = {
+        "kind": "EndpointSlice",
+        "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "generation": 1,
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [port],
+    }
+    await _ensure(core, resource("endpointslices.discovery.k8s.io"), endpoint_slice, now, ("endpoints", "ports"))
+
+
+async def _ensure(core: Core, res: Resource, obj: Obj, now: str, fields: tuple[str, ...]) -> None:
+    """Makes the object, or brings the named parts of the stored one up to date."""
+    collection = core.storage.collection(res)
+    key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
+    entry = collection.get(key)
+    if entry is None:
+        await core.storage.put(collection, key, _stamped(obj, now), 0)
+        return
+    new = copy_object(entry.obj)
+    if fields[0] == "spec":
+        new["spec"][fields[1]] = obj["spec"][fields[1]]
+    else:
+        for field in fields:
+            new[field] = obj[field]
+    if new != entry.obj:
+        await core.storage.put(collection, key, new, entry.revision)

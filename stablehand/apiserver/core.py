@@ -1,0 +1,76 @@
+"""What the verbs share: the stored objects, the resources served, admission, the clock.
+
+Built once by apiserver.app and passed to every verb; holds no logic of any one verb.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stablehand.apiserver.contract import Request
+from stablehand.apiserver.registry import Registry
+from stablehand.apiserver.storage.storage import Storage
+from stablehand.machinery.resources import Resource
+from stablehand.machinery.types import Obj
+
+if TYPE_CHECKING:
+    from stablehand.apiserver.tokens import TokenIssuer
+
+
+@dataclass(slots=True)
+class Attributes:
+    """What admission sees of a write. `obj` may be changed by mutating plugins; `old` may not."""
+
+    request: Request
+    resource: Resource
+    operation: str  # CREATE UPDATE DELETE CONNECT
+    namespace: str
+    name: str
+    obj: Obj | None
+    old: Obj | None = None
+    subresource: str = ""
+    dry_run: bool = False
+    options: Obj = field(default_factory=dict)
+
+
+class Admission(Protocol):
+    async def mutate(self, attributes: Attributes) -> None:
+        """Fills in and changes `attributes.obj`. Raises StatusError to refuse."""
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Refuses by raising StatusError."""
+
+
+Authorize = Callable[..., Awaitable[tuple[bool, str]]]
+
+
+@dataclass(slots=True)
+class ServerConfig:
+    """Settings of the API server. Addresses are what clients are told, not what is listened on."""
+
+    service_cidr: str = "10.96.0.0/16"
+    cluster_domain: str = "cluster.local"
+    node_ports: tuple[int, int] = (30000, 32767)
+    issuer: str = "https://kubernetes.default.svc.cluster.local"
+    advertise_address: str = ""
+    advertise_port: int = 6443
+    ca_pem: str = ""
+    kubelet_cert: str = ""  # files of the client certificate shown to kubelets
+    kubelet_key: str = ""
+
+
+class Core:
+    def __init__(self, storage: Storage, registry: Registry, config: ServerConfig) -> None:
+        self.storage = storage
+        self.registry = registry
+        self.config = config
+        self.admission: Admission
+        self.authorize: Authorize
+        self.tokens: TokenIssuer
+        self.allocator: Any = None
+        self.clock: Callable[[], float] = time.time
+        # Set when the server is to stop: watches and follows end then.
+        self.stopping: list[Callable[[], None]] = []

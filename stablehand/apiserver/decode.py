@@ -1,0 +1,125 @@
+"""From a request's bytes to an object that fits its schema: JSON or YAML, the right kind, known fields only.
+
+What a field may hold beyond its type is the strategies' validation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from stablehand.apiserver import errors
+from stablehand.apiserver.contract import Request, StatusError
+from stablehand.machinery import schema as schemas
+from stablehand.machinery.resources import Resource
+from stablehand.machinery.types import Obj, copy_object
+
+_JSON = ("application/json", "")
+_YAML = ("application/yaml", "application/apply-patch+yaml", "text/yaml", "application/x-yaml")
+
+
+def load_yaml(raw: bytes) -> Any:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return _plain(yaml.load(raw, Loader=loader))
+
+
+def _plain(value: Any) -> Any:
+    """YAML knows dates and non-string keys; JSON objects do not."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def body(request: Request) -> Any:
+    """The request's body as JSON values; a private copy. Raises StatusError 400 or 415."""
+    if request.obj is not None:
+        return copy_object(request.obj)
+    if not request.raw:
+        return None
+    content_type = request.content_type.partition(";")[0].strip().lower()
+    if content_type in _YAML:
+        try:
+            return load_yaml(request.raw)
+        except Exception as e:
+            raise errors.bad_request(f"error decoding YAML: {e}") from e
+    if content_type in _JSON or content_type.endswith("+json"):
+        try:
+            return orjson.loads(request.raw)
+        except orjson.JSONDecodeError as e:
+            raise errors.bad_request(f"error decoding JSON: {e}") from e
+    raise errors.unsupported_media_type(content_type, "application/json, application/yaml")
+
+
+def body_object(request: Request, res: Resource) -> Obj:
+    """The body as an object of this resource's kind; kind and apiVersion come first in it."""
+    obj = body(request)
+    if not isinstance(obj, dict):
+        raise errors.bad_request("the request body must be an object")
+    return typed(obj, res.api_version, res.kind)
+
+
+def typed(obj: Obj, api_version: str, kind: str) -> Obj:
+    """Checks (or fills in) kind and apiVersion. Raises StatusError 400."""
+    got_kind, got_version = obj.get("kind") or kind, obj.get("apiVersion") or api_version
+    if got_version != api_version:
+        raise errors.bad_request(
+            f"the API version in the data ({got_version}) does not match the expected API version ({api_version})"
+        )
+    if got_kind != kind:
+        group, _, version = api_version.rpartition("/")
+        raise errors.bad_request(
+            f'no kind "{got_kind}" is registered for version "{api_version}" in scheme'
+            if not _known_kind(got_kind, api_version)
+            else f"{got_kind} in version {version!r} cannot be handled as a {kind}"
+        )
+    if not isinstance(obj.get("metadata"), dict):
+        if obj.get("metadata") is not None:
+            raise errors.bad_request(f"{kind} in version {api_version!r} cannot be handled: metadata must be an object")
+        obj["metadata"] = {}
+    return {
+        "kind": kind,
+        "apiVersion": api_version,
+        **{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")},
+    }
+
+
+def _known_kind(kind: str, api_version: str) -> bool:
+    from stablehand.machinery.resources import resource_for
+
+    return resource_for(api_version, kind) is not None
+
+
+def check_fields(request: Request, schema: schemas.Schema | None, obj: Obj, res: Resource) -> None:
+    """Type errors refuse (400); unknown fields are dropped, and refused or warned of as fieldValidation says."""
+    if schema is None:
+        return
+    mode = request.query.get("fieldValidation", "") or "Warn"
+    if mode not in ("Ignore", "Warn", "Strict"):
+        raise StatusError(
+            422,
+            "Invalid",
+            f'CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "{mode}": '
+            'supported values: "Ignore", "Strict", "Warn"',
+        )
+    wrong, unknown = schemas.decode(schema, obj)
+    if wrong:
+        _, _, version = res.api_version.rpartition("/")
+        raise errors.bad_request(
+            f'{res.kind} in version "{version}" cannot be handled as a {res.kind}: {_text(wrong[0])}'
+        )
+    if unknown and mode != "Ignore":
+        messages = [f'unknown field "{path}"' for path in unknown]
+        if mode == "Strict":
+            raise errors.bad_request("strict decoding error: " + ", ".join(messages))
+        request.warnings.extend(messages)
+
+
+def _text(error: Any) -> str:
+    return error if isinstance(error, str) else error.message()

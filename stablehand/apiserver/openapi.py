@@ -1,0 +1,177 @@
+"""/openapi/v3: the OpenAPI documents that kubectl explain and clients' validation read.
+
+Made on demand from the definitions file and not kept: they are large and asked for rarely. Custom resources add theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import orjson
+
+from stablehand.apiserver import errors
+from stablehand.apiserver.contract import Request, Response
+from stablehand.apiserver.core import Core
+from stablehand.apiserver.discovery import KUBERNETES
+from stablehand.machinery.resources import Resource, resource_for
+from stablehand.machinery.schema import definitions_path
+from stablehand.machinery.types import Obj
+
+_REF = re.compile(r"#/\$defs/([A-Za-z0-9_.\-]+)")
+_LEGACY = {"extensions/v1beta1", "apps/v1beta1", "apps/v1beta2"}
+
+
+def _definitions() -> dict[str, Obj]:
+    return orjson.loads(definitions_path().read_bytes())["$defs"]
+
+
+def _clean(node: Any) -> Any:
+    """The file's JSON Schema as OpenAPI v3: no null types, references under components."""
+    if isinstance(node, list):
+        return [_clean(v) for v in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        ref = {"$ref": node["$ref"].replace("#/$defs/", "#/components/schemas/")}
+        rest = {k: _clean(v) for k, v in node.items() if k != "$ref"}
+        return {"allOf": [ref], "default": {}, **rest} if rest else ref
+    out: Obj = {}
+    for key, value in node.items():
+        if key == "type" and isinstance(value, list):
+            out[key] = next((v for v in value if v != "null"), "object")
+        elif key == "enum" and value and isinstance(value[0], str) and len(value) == 1:
+            continue  # the file pins apiVersion and kind; upstream's documents do not
+        else:
+            out[key] = _clean(value)
+    return out
+
+
+def _group_kinds(rows: list[Resource]) -> set[tuple[str, str]]:
+    return {(r.api_version if r.api_version not in _LEGACY else "apps/v1", r.kind) for r in rows}
+
+
+def _path_items(rows: list[Resource], schema_of: dict[str, str]) -> Obj:
+    paths: Obj = {}
+    for res in rows:
+        name = schema_of.get(res.kind)
+        ref: Obj = {"$ref": f"#/components/schemas/{name}"} if name else {}
+        gvk = {"group": res.group, "version": res.version, "kind": res.kind}
+        body = {"content": {"application/json": {"schema": ref}}}
+        ok = {"200": {"description": "OK", "content": {"application/json": {"schema": ref}}}}
+
+        def op(
+            verb: str,
+            action: str,
+            gvk: Obj = gvk,
+            body: Obj = body,
+            ok: Obj = ok,
+            with_body: bool = False,
+            res: Resource = res,
+        ) -> Obj:
+            out: Obj = {
+                "operationId": f"{verb}{res.version.capitalize()}{res.kind}",
+                "x-kubernetes-action": action,
+                "x-kubernetes-group-version-kind": gvk,
+                "responses": ok,
+                "parameters": [
+                    {"name": p, "in": "query", "schema": {"type": "string", "uniqueItems": True}}
+                    for p in ("dryRun", "fieldManager", "fieldValidation")
+                ]
+                if with_body
+                else [],
+            }
+            if with_body:
+                out["requestBody"] = body
+            return out
+
+        root = res.path("{namespace}" if res.namespaced else None)
+        item: Obj = {}
+        if "list" in res.verbs:
+            item["get"] = op("list", "list")
+        if "create" in res.verbs:
+            item["post"] = op("create", "post", with_body=True)
+        paths[root] = item
+        if "get" in res.verbs:
+            paths[root + "/{name}"] = {
+                "get": op("read", "get"),
+                "put": op("replace", "put", with_body=True),
+                "patch": op("patch", "patch", with_body=True),
+                "delete": op("delete", "delete"),
+            }
+    return paths
+
+
+def document(core: Core, group: str, version: str) -> Obj | None:
+    """The OpenAPI v3 document of one group and version, or None."""
+    rows = core.registry.resources(group, version)
+    if not rows:
+        return None
+    schemas: Obj = {}
+    names: dict[str, str] = {}
+    if not rows[0].custom:
+        raw = _definitions()
+        kinds = _group_kinds(rows)
+        todo: list[str] = []
+        for name, definition in raw.items():
+            for gvk in definition.get("x-kubernetes-group-version-kind", ()):
+                api_version = f"{gvk['group']}/{gvk['version']}" if gvk["group"] else gvk["version"]
+                kind = gvk["kind"].removesuffix("List") if gvk["kind"].endswith("List") else gvk["kind"]
+                if (api_version, kind) in kinds or (api_version, gvk["kind"]) in kinds:
+                    todo.append(name)
+                    if (api_version, gvk["kind"]) in kinds:
+                        names[gvk["kind"]] = name
+        todo += ["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", "io.k8s.apimachinery.pkg.apis.meta.v1.Status"]
+        if any("scale" in r.subresources for r in rows):
+            todo.append("io.k8s.api.autoscaling.v1.Scale")
+        while todo:
+            name = todo.pop()
+            if name in schemas or name not in raw:
+                continue
+            text = orjson.dumps(raw[name]).decode()
+            todo.extend(_REF.findall(text))
+            schemas[name] = _clean(raw[name])
+    else:
+        for res in rows:
+            strategy = core.registry.strategy(res)
+            name = ".".join([*reversed(group.split(".")), version, res.kind])
+            schema = dict(getattr(strategy, "openapi", None) or {"type": "object"})
+            schema["x-kubernetes-group-version-kind"] = [{"group": group, "version": version, "kind": res.kind}]
+            schemas[name], names[res.kind] = schema, name
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": KUBERNETES},
+        "paths": _path_items(rows, names),
+        "components": {"schemas": schemas},
+    }
+
+
+def _group_path(group: str, version: str) -> str:
+    return f"apis/{group}/{version}" if group else f"api/{version}"
+
+
+async def handle(core: Core, request: Request) -> Response:
+    """/openapi/v3 and its documents. Raises StatusError 404, 406 for the v2 document."""
+    path = request.path.rstrip("/")
+    if path == "/openapi/v3":
+        stamp = hashlib.sha256(f"{KUBERNETES}{core.registry.generation}".encode()).hexdigest()[:32].upper()
+        paths = {}
+        for group in ["", *core.registry.groups()]:
+            for version in core.registry.versions(group):
+                where = _group_path(group, version)
+                paths[where] = {"serverRelativeURL": f"/openapi/v3/{where}?hash={stamp}"}
+        return Response({"paths": paths})
+    parts = path.removeprefix("/openapi/v3/").split("/")
+    found = None
+    if parts[0] == "api" and len(parts) == 2:
+        found = document(core, "", parts[1])
+    elif parts[0] == "apis" and len(parts) == 3:
+        found = document(core, parts[1], parts[2])
+    if found is None:
+        raise errors.no_such_path()
+    return Response(found)
+
+
+def known(api_version: str, kind: str) -> bool:
+    return resource_for(api_version, kind) is not None

@@ -1,0 +1,106 @@
+"""Reviews: questions that are created and answered at once (access, token and self reviews)."""
+
+from __future__ import annotations
+
+from stablehand.apiserver import errors
+from stablehand.apiserver.contract import Request, RequestInfo, Response, User
+from stablehand.apiserver.core import Core
+from stablehand.apiserver.decode import body_object, check_fields
+from stablehand.apiserver.verbs.write import schema_of
+from stablehand.machinery.times import format_time
+from stablehand.machinery.types import Obj
+
+
+def _info_of(spec: Obj) -> RequestInfo:
+    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    if bool(resource) == bool(path):
+        raise errors.bad_request("exactly one of resourceAttributes and nonResourceAttributes must be specified")
+    if path:
+        return RequestInfo(path.get("path", ""), path.get("verb", ""))
+    return RequestInfo(
+        "",
+        resource.get("verb", ""),
+        True,
+        resource.get("group", ""),
+        resource.get("version", ""),
+        resource.get("namespace", ""),
+        resource.get("resource", ""),
+        resource.get("name", ""),
+        resource.get("subresource", ""),
+    )
+
+
+async def _access(core: Core, request: Request, obj: Obj, user: User) -> Obj:
+    allowed, why = await core.authorize(user, _info_of(obj.get("spec") or {}))
+    status: Obj = {"allowed": allowed}
+    if why:
+        status["reason"] = why
+    return status
+
+
+def _rules(core: Core, request: Request, obj: Obj) -> Obj:
+    namespace = (obj.get("spec") or {}).get("namespace")
+    if not namespace:
+        raise errors.bad_request("no namespace on request")
+    rules = core.authorize.rbac.rules(request.user, namespace)  # type: ignore[attr-defined]
+    resource_rules, path_rules = [], []
+    for rule in rules:
+        if rule.get("nonResourceURLs"):
+            path_rules.append({"verbs": rule["verbs"], "nonResourceURLs": rule["nonResourceURLs"]})
+        else:
+            fields = ("verbs", "apiGroups", "resources", "resourceNames")
+            resource_rules.append({k: rule[k] for k in fields if rule.get(k)})
+    if "system:masters" in request.user.groups:
+        resource_rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+        path_rules = [{"verbs": ["*"], "nonResourceURLs": ["*"]}]
+    return {"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": False}
+
+
+def _token(core: Core, obj: Obj) -> Obj:
+    spec = obj.get("spec") or {}
+    found = core.tokens.authenticate(spec.get("token", ""), core.clock(), spec.get("audiences"))
+    if found is None:
+        return {"user": {}, "error": "invalid bearer token"}
+    user, audiences = found
+    return {"authenticated": True, "user": user_info(user), "audiences": audiences}
+
+
+def user_info(user: User) -> Obj:
+    out: Obj = {"username": user.name, "groups": list(user.groups)}
+    if user.uid:
+        out["uid"] = user.uid
+    if user.extra:
+        out["extra"] = user.extra
+    return out
+
+
+async def handle(core: Core, request: Request) -> Response:
+    """POST of any review kind. Raises StatusError."""
+    res = request.info.resource
+    assert res is not None
+    obj = body_object(request, res)
+    check_fields(request, schema_of(core, res), obj, res)
+    kind = res.kind
+    if kind in ("SelfSubjectAccessReview",):
+        obj["status"] = await _access(core, request, obj, request.user)
+    elif kind in ("SubjectAccessReview", "LocalSubjectAccessReview"):
+        spec = obj.get("spec") or {}
+        if not spec.get("user") and not spec.get("groups"):
+            raise errors.bad_request("spec.user: Required value: at least one of user or group must be specified")
+        if kind == "LocalSubjectAccessReview":
+            attributes = spec.get("resourceAttributes") or {}
+            if attributes.get("namespace", "") != request.info.namespace:
+                raise errors.bad_request("spec.resourceAttributes.namespace must match the namespace of the request")
+        user = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""))
+        obj["status"] = await _access(core, request, obj, user)
+    elif kind == "SelfSubjectRulesReview":
+        obj["status"] = _rules(core, request, obj)
+    elif kind == "TokenReview":
+        obj["status"] = _token(core, obj)
+    elif kind == "SelfSubjectReview":
+        obj["status"] = {"userInfo": user_info(request.user)}
+        obj["metadata"]["creationTimestamp"] = format_time(core.clock())
+    else:
+        raise errors.method_not_allowed("create")
+    obj["metadata"].setdefault("creationTimestamp", None)
+    return Response(obj, code=201)

@@ -1,0 +1,145 @@
+"""The API server's door to the store: one collection per stored resource, one sequence of revisions.
+
+Objects are encoded once, when they are written: the same bytes go to the store, to every get and to every watcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import orjson
+
+from stablehand.apiserver.storage.collection import Collection, Key
+from stablehand.apiserver.storage.watchers import Entry, Watcher
+from stablehand.machinery.resources import Resource
+from stablehand.machinery.types import Obj
+from stablehand.store.contract import Backend, Change, RevisionMismatch
+
+log = logging.getLogger("stablehand.storage")
+
+
+class Storage:
+    """Call `open` first. Methods raise the store's RevisionMismatch and WriteFailed."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._collections: dict[str, Collection] = {}
+        # Encoded but not yet durable: revision -> object, so that the change's bytes need not be decoded again.
+        self._pending: dict[int, tuple[Obj, bytes]] = {}
+        self._listeners: list[Callable[[str], None]] = []
+        self._settling: asyncio.Future[None] | None = None
+        self.revision = 1
+
+    async def open(self) -> None:
+        snapshot = await self._backend.open(self._on_change)
+        self.revision = max(snapshot.revision, self.revision)
+        for store_key, value, revision in snapshot.items:
+            prefix, key = _split(store_key)
+            obj = orjson.loads(value)
+            raw = value
+            if obj["metadata"].get("resourceVersion") != str(revision):
+                obj["metadata"]["resourceVersion"] = str(revision)
+                raw = orjson.dumps(obj)
+            self._by_prefix(prefix).load(key, Entry(obj, raw, revision))
+
+    async def close(self) -> None:
+        for collection in self._collections.values():
+            collection.close_watchers()
+        await self._backend.close()
+
+    def collection(self, res: Resource) -> Collection:
+        group = res.storage_gv[0]
+        return self._by_prefix(f"{group or 'core'}/{res.plural}/")
+
+    def _by_prefix(self, prefix: str) -> Collection:
+        collection = self._collections.get(prefix)
+        if collection is None:
+            collection = self._collections[prefix] = Collection(prefix, self.revision)
+        return collection
+
+    def on_change(self, listener: Callable[[str], None]) -> None:
+        """Calls listener(prefix) after a change of any object under that prefix became visible."""
+        self._listeners.append(listener)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Forgets a watcher, whichever collection it is of."""
+        for collection in self._collections.values():
+            collection.unwatch(watcher)
+
+    async def put(self, collection: Collection, key: Key, obj: Obj, expect: int) -> Entry:
+        """Writes an object (resourceVersion is filled in); `expect` is the revision it was made from, 0 for new."""
+
+        def encode(revision: int) -> bytes:
+            if not revision:
+                obj["metadata"].pop("resourceVersion", None)
+                return orjson.dumps(obj)
+            obj["metadata"]["resourceVersion"] = str(revision)
+            raw = orjson.dumps(obj)
+            self._pending[revision] = (obj, raw)
+            return raw
+
+        try:
+            revision = await self._backend.put(collection.store_key(key), encode, expect)
+        except RevisionMismatch:
+            raise
+        except BaseException:
+            self._forget(obj)
+            raise
+        entry = collection.get(key)
+        if entry is None or entry.revision != revision:
+            # Overtaken already by a later write: what we wrote is still what the caller is told.
+            obj["metadata"]["resourceVersion"] = str(revision)
+            return Entry(obj, orjson.dumps(obj), revision)
+        return entry
+
+    async def settle(self) -> None:
+        """Waits until the next change is visible: what a retry after a conflict must not read ahead of."""
+        if not self._pending:
+            await asyncio.sleep(0)
+            return
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._settling], timeout=1.0)
+
+    async def delete(self, collection: Collection, key: Key, expect: int) -> int:
+        return await self._backend.delete(collection.store_key(key), expect)
+
+    def _forget(self, obj: Obj) -> None:
+        for revision in [r for r, (o, _) in self._pending.items() if o is obj]:
+            del self._pending[revision]
+
+    def _on_change(self, changes: list[Change]) -> None:
+        prefixes = set()
+        for change in changes:
+            prefix, key = _split(change.key)
+            collection = self._by_prefix(prefix)
+            self.revision = change.revision
+            if change.value is None:
+                last = collection.get(key)
+                if last is None:
+                    continue
+                obj = {**last.obj, "metadata": {**last.obj["metadata"], "resourceVersion": str(change.revision)}}
+                collection.apply("DELETE", key, Entry(obj, orjson.dumps(obj), change.revision))
+            else:
+                pending = self._pending.pop(change.revision, None)
+                if pending is not None:
+                    obj, raw = pending
+                else:
+                    obj = orjson.loads(change.value)
+                    obj["metadata"]["resourceVersion"] = str(change.revision)
+                    raw = orjson.dumps(obj)
+                collection.apply("PUT", key, Entry(obj, raw, change.revision))
+            prefixes.add(prefix)
+        if self._settling is not None and not self._settling.done():
+            self._settling.set_result(None)
+        for listener in self._listeners:
+            for prefix in prefixes:
+                listener(prefix)
+
+
+def _split(store_key: str) -> tuple[str, Key]:
+    group, plural, *rest = store_key.split("/")
+    key = (rest[0], rest[1]) if len(rest) == 2 else ("", rest[0])
+    return f"{group}/{plural}/", key

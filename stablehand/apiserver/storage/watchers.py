@@ -1,0 +1,107 @@
+"""Hands each change to the watchers of a collection.
+
+An event's line is encoded once and shared. A watcher that falls too far behind is cut off, never made to skip:
+it resumes from its last revision, or relists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stablehand.machinery.types import Obj
+
+LIMIT = 20_000  # events a watcher may lag behind
+
+Match = Callable[[Obj], bool]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One stored object: the dict (shared, immutable by convention), its JSON, its revision."""
+
+    obj: Obj
+    raw: bytes
+    revision: int
+
+
+class Event:
+    """A change of one object: `entry` is the new state (for DELETED the last one), `prev` the one before."""
+
+    __slots__ = ("_lines", "entry", "key", "prev", "revision", "type")
+
+    def __init__(self, kind: str, key: tuple[str, str], entry: Entry, prev: Entry | None) -> None:
+        self.type, self.key, self.entry, self.prev = kind, key, entry, prev
+        self.revision = entry.revision
+        self._lines: dict[str, bytes] = {}
+
+    def line(self, kind: str) -> bytes:
+        """The event as one line of a watch, told as ADDED, MODIFIED or DELETED."""
+        line = self._lines.get(kind)
+        if line is None:
+            line = b'{"type":"%b","object":%b}\n' % (kind.encode(), self.entry.raw)
+            self._lines[kind] = line
+        return line
+
+
+class Watcher:
+    """One watch. Items are (type, event) pairs; `overrun` is set when it was cut off."""
+
+    __slots__ = ("_match", "_queue", "_waiter", "closed", "namespace", "overrun")
+
+    def __init__(self, namespace: str, match: Match | None) -> None:
+        self.namespace = namespace
+        self._match = match
+        self._queue: deque[tuple[str, Event]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self.closed = False
+        self.overrun = False
+
+    def classify(self, event: Event) -> str | None:
+        """What the event is to this watcher: objects entering its selection are ADDED, leaving it DELETED."""
+        if self.namespace and event.key[0] != self.namespace:
+            return None
+        match = self._match
+        if match is None:
+            return event.type
+        now = event.type != "DELETED" and match(event.entry.obj)
+        before = event.prev is not None and match(event.prev.obj)
+        if now:
+            return "MODIFIED" if before else "ADDED"
+        return "DELETED" if before else None
+
+    def offer(self, event: Event) -> None:
+        kind = self.classify(event)
+        if kind is None or self.closed:
+            return
+        self._queue.append((kind, event))
+        if len(self._queue) > LIMIT:
+            self.overrun = True
+            self.close()
+        self._wake()
+
+    def push(self, kind: str, event: Event) -> None:
+        self._queue.append((kind, event))
+        self._wake()
+
+    def close(self) -> None:
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def next(self) -> list[tuple[str, Event]]:
+        """All events that have gathered; waits for one. Empty: the watch is closed."""
+        while not self._queue:
+            if self.closed:
+                return []
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        batch = list(self._queue)
+        self._queue.clear()
+        return batch

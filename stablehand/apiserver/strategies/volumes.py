@@ -1,0 +1,179 @@
+"""Persistent volumes and storage classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stablehand.apiserver.strategies import checks
+from stablehand.apiserver.strategies.base import Strategy
+from stablehand.apiserver.strategies.claims import BETA_CLASS, access_modes
+from stablehand.apiserver.strategies.metadata import IMMUTABLE, immutable
+from stablehand.apiserver.strategies.pod import diff
+from stablehand.apiserver.strategies.poddefaults import default_source
+from stablehand.apiserver.strategies.podspec import validate_node_selector
+from stablehand.apiserver.strategies.podvolumes import validate_csi, validate_host_path, validate_nfs
+from stablehand.machinery import names, quantity
+from stablehand.machinery.fielderrors import FieldError, forbidden, invalid, not_supported, required
+from stablehand.machinery.types import Obj
+
+# What a PersistentVolumeSpec has besides its source.
+_PLAIN = frozenset(
+    {
+        "accessModes",
+        "capacity",
+        "claimRef",
+        "mountOptions",
+        "nodeAffinity",
+        "persistentVolumeReclaimPolicy",
+        "storageClassName",
+        "volumeAttributesClassName",
+        "volumeMode",
+    }
+)
+RECLAIM = ("Delete", "Recycle", "Retain")
+
+
+class VolumeStrategy(Strategy):
+    def default(self, obj: Obj) -> None:
+        spec = obj.setdefault("spec", {})
+        if not spec.get("persistentVolumeReclaimPolicy"):
+            spec["persistentVolumeReclaimPolicy"] = "Retain"
+        if not spec.get("volumeMode"):
+            spec["volumeMode"] = "Filesystem"
+        if spec.get("storageClassName") == "":
+            del spec["storageClassName"]
+        default_source(spec)
+
+    def initial_status(self, obj: Obj) -> None:
+        obj["status"] = {"phase": "Pending"}
+
+    def validate(self, obj: Obj) -> list[FieldError]:
+        spec = obj["spec"]
+        errors: list[FieldError] = []
+        modes = spec.get("accessModes") or []
+        if not modes:
+            errors.append(required("spec.accessModes"))
+        errors.extend(access_modes(modes, "spec.accessModes"))
+        errors.extend(_capacity(spec.get("capacity") or {}))
+        errors.extend(_source(spec))
+        policy = spec.get("persistentVolumeReclaimPolicy")
+        errors.extend(checks.optional_one_of(policy, RECLAIM, "spec.persistentVolumeReclaimPolicy"))
+        affinity = spec.get("nodeAffinity")
+        if affinity is not None:
+            needed = affinity.get("required")
+            if needed is None:
+                errors.append(required("spec.nodeAffinity.required", "must specify required node constraints"))
+            else:
+                errors.extend(validate_node_selector(needed, "spec.nodeAffinity.required"))
+        if spec.get("local") is not None and affinity is None:
+            errors.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
+        if (
+            policy == "Recycle"
+            and (spec.get("hostPath") or {}).get("path", "").rstrip("/") == ""
+            and "hostPath" in spec
+        ):
+            text = "may not be 'recycle' for a hostPath mount of '/'"
+            errors.append(forbidden("spec.persistentVolumeReclaimPolicy", text))
+        if name := spec.get("storageClassName"):
+            errors.extend(checks.named(name, names.dns1123_subdomain, "spec.storageClassName"))
+        errors.extend(checks.optional_one_of(spec.get("volumeMode"), ("Block", "Filesystem"), "spec.volumeMode"))
+        return errors
+
+    def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:
+        errors = self.validate(new)
+        spec, before = new["spec"], old["spec"]
+        source = {k: v for k, v in spec.items() if k not in _PLAIN}
+        previous = {k: v for k, v in before.items() if k not in _PLAIN}
+        if source != previous:
+            text = "spec.persistentvolumesource is immutable after creation\n" + diff(previous, source)
+            errors.append(forbidden("spec.persistentvolumesource", text))
+        errors.extend(immutable(spec.get("volumeMode"), before.get("volumeMode"), "spec.volumeMode"))
+        if before.get("nodeAffinity") is not None:
+            errors.extend(immutable(spec.get("nodeAffinity"), before["nodeAffinity"], "spec.nodeAffinity"))
+        own = (new["metadata"].get("annotations") or {}).get(BETA_CLASS)
+        was = (old["metadata"].get("annotations") or {}).get(BETA_CLASS)
+        if was is not None and own != was:
+            errors.append(invalid(f"metadata.annotations[{BETA_CLASS}]", own, IMMUTABLE))
+        return errors
+
+
+def _capacity(capacity: Obj) -> list[FieldError]:
+    if not capacity:
+        return [required("spec.capacity")]
+    errors: list[FieldError] = []
+    if "storage" not in capacity or len(capacity) > 1:
+        errors.append(not_supported("spec.capacity", capacity, ("storage",)))
+    for name, value in capacity.items():
+        if quantity.parse(value) <= 0:
+            errors.append(invalid(f"spec.capacity[{name}]", value, "must be greater than zero"))
+    return errors
+
+
+def _local(source: Obj, path: str) -> list[FieldError]:
+    folder = source.get("path") or ""
+    if not folder:
+        return [required(f"{path}.path")]
+    return [invalid(f"{path}.path", folder, "must not contain '..'")] if ".." in folder.split("/") else []
+
+
+def _csi(source: Obj, path: str) -> list[FieldError]:
+    return validate_csi(source, path) + checks.must_have(source.get("volumeHandle"), f"{path}.volumeHandle")
+
+
+_CHECKS: dict[str, Callable[[Obj, str], list[FieldError]]] = {
+    "hostPath": validate_host_path,
+    "nfs": validate_nfs,
+    "local": _local,
+    "csi": _csi,
+}
+
+
+def _source(spec: Obj) -> list[FieldError]:
+    errors: list[FieldError] = []
+    found = [key for key in spec if key not in _PLAIN]
+    for index, key in enumerate(found):
+        if index:
+            errors.append(forbidden(f"spec.{key}", "may not specify more than 1 volume type"))
+        elif key in _CHECKS:
+            errors.extend(_CHECKS[key](spec[key], f"spec.{key}"))
+    if not found:
+        errors.append(required("spec", "must specify a volume type"))
+    return errors
+
+
+class StorageClassStrategy(Strategy):
+    def default(self, obj: Obj) -> None:
+        if not obj.get("reclaimPolicy"):
+            obj["reclaimPolicy"] = "Delete"
+        if not obj.get("volumeBindingMode"):
+            obj["volumeBindingMode"] = "Immediate"
+
+    def validate(self, obj: Obj) -> list[FieldError]:
+        errors: list[FieldError] = []
+        provisioner = obj.get("provisioner") or ""
+        if not provisioner:
+            errors.append(required("provisioner", ""))
+        else:
+            errors.extend(checks.named(provisioner.lower(), names.qualified_name, "provisioner"))
+        parameters = obj.get("parameters") or {}
+        if len(parameters) > 512:
+            errors.append(
+                FieldError("FieldValueTooLong", "parameters", "", "Provisioner Parameters exceeded max allowed")
+            )
+        if "" in parameters:
+            errors.append(invalid("parameters", "", "field can not be empty."))
+        errors.extend(checks.optional_one_of(obj.get("reclaimPolicy"), ("Delete", "Retain"), "reclaimPolicy"))
+        modes = ("Immediate", "WaitForFirstConsumer")
+        errors.extend(checks.one_of(obj.get("volumeBindingMode"), modes, "volumeBindingMode"))
+        return errors
+
+    def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:
+        errors: list[FieldError] = []
+        for key in ("parameters", "provisioner", "reclaimPolicy"):
+            if (new.get(key) or None) != (old.get(key) or None):
+                errors.append(forbidden(key, f"updates to {key} are forbidden."))
+        errors.extend(immutable(new.get("volumeBindingMode"), old.get("volumeBindingMode"), "volumeBindingMode"))
+        return errors
+
+
+STRATEGIES = {"persistentvolumes": VolumeStrategy, "storageclasses.storage.k8s.io": StorageClassStrategy}

@@ -1,0 +1,17 @@
+"""create: POST to a collection."""
+
+from __future__ import annotations
+
+from stablehand.apiserver.contract import Answer, Request
+from stablehand.apiserver.core import Core
+from stablehand.apiserver.decode import body_object
+from stablehand.apiserver.verbs import write
+
+
+async def handle(core: Core, request: Request) -> Answer:
+    res = request.info.resource
+    assert res is not None
+    obj = body_object(request, res)
+    obj = write.decode_into_storage(core, request, res, obj)
+    entry = await write.create_object(core, request, res, obj)
+    return write.respond(core, request, res, entry, 201)

@@ -1,0 +1,18 @@
+"""get: one object, from memory."""
+
+from __future__ import annotations
+
+from stablehand.apiserver import errors
+from stablehand.apiserver.contract import Answer, Request
+from stablehand.apiserver.core import Core
+from stablehand.apiserver.verbs import present
+
+
+async def handle(core: Core, request: Request) -> Answer:
+    info = request.info
+    res = info.resource
+    assert res is not None
+    entry = core.storage.collection(res).get((info.namespace if res.namespaced else "", info.name))
+    if entry is None:
+        raise errors.not_found(res, info.name)
+    return present.one(core, request, res, entry)

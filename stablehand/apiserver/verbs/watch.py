@@ -1,0 +1,80 @@
+"""watch: opens a watcher from a revision, from now, or with the present state first. The front streams it."""
+
+from __future__ import annotations
+
+from stablehand.apiserver import errors
+from stablehand.apiserver.contract import Answer, Request, StatusError, WatchResponse
+from stablehand.apiserver.core import Core
+from stablehand.apiserver.storage.watchers import Entry, Event
+from stablehand.apiserver.verbs import present
+from stablehand.apiserver.verbs.list import _revision
+from stablehand.apiserver.verbs.select import matcher
+
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+
+def bookmark(core: Core, request: Request, *, initial_end: bool = False) -> Event:
+    """A BOOKMARK event at the newest revision."""
+    res = request.info.resource
+    assert res is not None
+    meta: dict[str, object] = {"resourceVersion": str(core.storage.revision), "creationTimestamp": None}
+    if initial_end:
+        meta["annotations"] = {INITIAL_EVENTS_END: "true"}
+    obj = {"kind": res.kind, "apiVersion": res.api_version, "metadata": meta}
+    import orjson
+
+    return Event("BOOKMARK", ("", ""), Entry(obj, orjson.dumps(obj), core.storage.revision), None)
+
+
+def _invalid(field: str, why: str) -> StatusError:
+    return StatusError(422, "Invalid", f'ListOptions.meta.k8s.io "" is invalid: {field}: Forbidden: {why}')
+
+
+async def handle(core: Core, request: Request) -> Answer:
+    info = request.info
+    res = info.resource
+    assert res is not None
+    collection = core.storage.collection(res)
+    namespace = info.namespace if res.namespaced else ""
+    match = matcher(request, res, getattr(core.registry.strategy(res), "selectable", ()) if res.custom else ())
+    if request.method == "GET" and info.name and "fieldSelector" not in request.query:
+        name = info.name  # the deprecated watch of a single object
+        match = lambda obj: obj["metadata"]["name"] == name  # noqa: E731
+    shape = present.shaper(core, request, res)
+    text = request.query.get("resourceVersion", "")
+    initial = request.query.get("sendInitialEvents", "")
+    rule = request.query.get("resourceVersionMatch", "")
+    if initial and rule != "NotOlderThan":
+        raise _invalid(
+            "resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        )
+    if rule and not initial:
+        raise _invalid(
+            "resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        )
+    timeout_text = request.query.get("timeoutSeconds", "")
+    timeout = float(timeout_text) if timeout_text.isdigit() and timeout_text != "0" else None
+    if initial == "true":
+        if text and _revision(text) > core.storage.revision:
+            raise StatusError(
+                504,
+                "Timeout",
+                f"Too large resource version: {text}, current: {core.storage.revision}",
+                {
+                    "retryAfterSeconds": 1,
+                    "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+                },
+            )
+        watcher = collection.watch_with_state(namespace, match)
+        if request.flag("allowWatchBookmarks"):
+            watcher.push("BOOKMARK", bookmark(core, request, initial_end=True))
+    elif (not text or text == "0") and initial != "false":
+        watcher = collection.watch_with_state(namespace, match)
+    else:
+        since = _revision(text) if text not in ("", "0") else core.storage.revision
+        watcher = collection.watch(namespace, match, since, core.storage.revision)
+    return WatchResponse(watcher, shape, timeout)
+
+
+async def gone(core: Core, request: Request) -> StatusError:
+    return errors.expired("the watcher fell too far behind; list again")

@@ -1,0 +1,335 @@
+"""What create, update and patch share: the way of an object from a body to the store.
+
+    decode -> convert -> default -> admission (mutate) -> strategy (prepare, validate) -> admission (validate) -> store
+
+Deletion has rules of its own (delete.py).
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Sequence
+
+from stablehand.apiserver import errors
+from stablehand.apiserver.contract import Request, Response, StatusError
+from stablehand.apiserver.core import Attributes, Core
+from stablehand.apiserver.decode import check_fields
+from stablehand.apiserver.storage.collection import Collection, Key
+from stablehand.apiserver.storage.watchers import Entry
+from stablehand.apiserver.strategies.base import Strategy
+from stablehand.apiserver.verbs import present
+from stablehand.machinery import fielderrors, ownership
+from stablehand.machinery import schema as schemas
+from stablehand.machinery.fielderrors import FieldError, invalid_message
+from stablehand.machinery.resources import Resource
+from stablehand.machinery.times import format_time
+from stablehand.machinery.types import Obj, copy_object
+from stablehand.store.contract import RevisionMismatch, WriteFailed
+
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+RETRIES = 8
+
+# Kinds whose PUT makes the object when there is none (rest.RESTUpdateStrategy.AllowCreateOnUpdate).
+CREATE_ON_UPDATE = {
+    "endpoints", "events", "limitranges", "services", "podtemplates", "priorityclasses.scheduling.k8s.io",
+    "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io", "leases.coordination.k8s.io",
+    "clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io",
+}  # fmt: skip
+
+
+def storage_key(res: Resource, namespace: str, name: str) -> Key:
+    return (namespace if res.namespaced else "", name)
+
+
+def schema_of(core: Core, res: Resource) -> schemas.Schema | None:
+    """The schema of the version that was asked for."""
+    if res.custom:
+        return getattr(core.registry.strategy(res), "schema", None)
+    return schemas.schema_for(res.api_version, res.kind)
+
+
+def stored_strategy(core: Core, res: Resource) -> tuple[Resource, Strategy]:
+    """The row and the strategy of the stored version: rules are the same whichever version a client speaks."""
+    if res.custom or not res.storage[1]:
+        return res, core.registry.strategy(res)
+    group, version = res.storage_gv
+    row = core.registry.find(group, version, res.plural)
+    assert row is not None
+    return row, core.registry.strategy(row)
+
+
+def manager_of(request: Request) -> str:
+    """The field manager: fieldManager, else the User-Agent up to its first slash (upstream's rule)."""
+    return request.query.get("fieldManager") or request.headers.get("User-Agent", "").split("/")[0] or "unknown"
+
+
+def dry_run(request: Request) -> bool:
+    value = request.query.get("dryRun", "")
+    if not value:
+        return False
+    if value != "All":
+        raise StatusError(
+            422,
+            "Invalid",
+            f'CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: "{value}": supported values: "All"',
+        )
+    return True
+
+
+def refuse(res: Resource, name: str, found: Sequence[FieldError]) -> None:
+    """Raises StatusError 422 with a cause for each field error."""
+    if not found:
+        return
+    kind = res.kind
+    qualified = f"{kind}.{res.group}" if res.group else kind
+    message = invalid_message(qualified, name, list(found))
+    raise errors.invalid(res.group, kind, name, message, [e.cause() for e in found])
+
+
+def decode_into_storage(core: Core, request: Request, res: Resource, obj: Obj) -> Obj:
+    """Checks the body against its version's schema, converts and defaults it."""
+    strategy = core.registry.strategy(res)
+    check_fields(request, schema_of(core, res), obj, res)
+    if res.storage[1] and not res.custom:
+        from stablehand.apiserver import legacy
+
+        obj = legacy.to_storage(res, obj)
+        _, strategy = stored_strategy(core, res)
+    elif res.custom:
+        obj["apiVersion"] = strategy.storage_api_version  # type: ignore[attr-defined]
+    strategy.default(obj)
+    return obj
+
+
+def place(request: Request, res: Resource, obj: Obj) -> None:
+    """Puts the object into the namespace of the path; cluster-scoped objects lose theirs, as upstream's do."""
+    meta = obj["metadata"]
+    if not res.namespaced:
+        meta.pop("namespace", None)
+        return
+    namespace = request.info.namespace
+    if not namespace:
+        raise errors.bad_request("an empty namespace may not be set during creation")
+    if meta.get("namespace") and meta["namespace"] != namespace:
+        raise errors.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    meta["namespace"] = namespace
+
+
+def generate_name(base: str) -> str:
+    return base[:58] + "".join(random.choices(_ALPHABET, k=5))
+
+
+async def create_object(
+    core: Core, request: Request, res: Resource, obj: Obj, *, applied: bool = False, options: Obj | None = None
+) -> Entry:
+    """Everything after decoding and defaulting. Raises StatusError."""
+    row, strategy = stored_strategy(core, res)
+    meta = obj["metadata"]
+    place(request, res, obj)
+    if meta.get("resourceVersion"):
+        raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
+    is_dry = dry_run(request)
+    collection = core.storage.collection(res)
+    generated = not meta.get("name") and meta.get("generateName")
+    meta["uid"] = str(uuid.uuid4())
+    meta["creationTimestamp"] = format_time(core.clock())
+    for system in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+        meta.pop(system, None)
+    attributes = Attributes(
+        request, row, "CREATE", meta.get("namespace", ""), meta.get("name", ""), obj, dry_run=is_dry
+    )
+    if generated:
+        meta["name"] = generate_name(meta["generateName"])
+    strategy.prepare_create(obj)
+    await core.admission.mutate(attributes)
+    obj = attributes.obj or obj
+    meta = obj["metadata"]
+    refuse(row, meta.get("name", ""), strategy.validate_create(obj))
+    request.warnings.extend(strategy.warnings(obj))
+    await core.admission.validate(attributes)
+    if not applied:
+        meta.pop("managedFields", None)
+        ownership.update_managed_fields(
+            None, obj, manager_of(request), "Update", res.api_version, "", core.clock(), schema=schema_of(core, row)
+        )
+    for attempt in range(RETRIES):
+        key = storage_key(row, meta.get("namespace", ""), meta["name"])
+        release = core.allocator.allocate(row, obj, None, is_dry) if core.allocator is not None else None
+        try:
+            if is_dry:
+                if collection.get(key) is not None:
+                    raise RevisionMismatch("", 1)
+                return Entry(obj, present.Response(obj).raw, 0)
+            return await core.storage.put(collection, key, obj, 0)
+        except RevisionMismatch:
+            if release is not None:
+                release()
+            if not generated or attempt == RETRIES - 1:
+                raise errors.already_exists(row, meta["name"]) from None
+            meta["name"] = generate_name(meta["generateName"])
+        except WriteFailed as e:
+            if release is not None:
+                release()
+            raise errors.internal(str(e)) from e
+    raise AssertionError("unreachable")
+
+
+async def update_object(
+    core: Core,
+    request: Request,
+    res: Resource,
+    old: Entry,
+    obj: Obj,
+    *,
+    subresource: str = "",
+    operation: str = "Update",
+) -> Entry:
+    """Stores `obj` over `old`. `obj` is decoded, defaulted and private. Raises StatusError; RevisionMismatch when
+    another write came between (the caller knows whether that is a conflict or to be tried again)."""
+    row, strategy = stored_strategy(core, res)
+    meta, old_meta = obj["metadata"], old.obj["metadata"]
+    is_dry = dry_run(request)
+    if res.namespaced:
+        meta["namespace"] = old_meta["namespace"]
+    else:
+        meta.pop("namespace", None)
+    meta.setdefault("name", old_meta["name"])
+    if meta.get("uid") and meta["uid"] != old_meta["uid"]:
+        raise errors.conflict(
+            row,
+            old_meta["name"],
+            f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {old_meta['uid']}",
+        )
+    for kept in (
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "selfLink",
+    ):
+        if kept in old_meta:
+            meta[kept] = old_meta[kept]
+        else:
+            meta.pop(kept, None)
+    if "managedFields" not in meta and "managedFields" in old_meta and operation != "Apply":
+        meta["managedFields"] = old_meta["managedFields"]
+    attributes = Attributes(
+        request, row, "UPDATE", old_meta.get("namespace", ""), old_meta["name"], obj, old.obj, subresource, is_dry
+    )
+    if subresource == "status":
+        strategy.prepare_status_update(obj, old.obj)
+    elif subresource:
+        obj = attributes.obj = only_subresource(row, obj, old.obj, subresource)
+    else:
+        strategy.prepare_update(obj, old.obj)
+    await core.admission.mutate(attributes)
+    obj = attributes.obj or obj
+    if subresource == "status":
+        refuse(row, old_meta["name"], strategy.validate_status_update(obj, old.obj))
+    elif not subresource:
+        refuse(row, old_meta["name"], strategy.validate_update(obj, old.obj))
+    if not subresource:
+        request.warnings.extend(strategy.warnings(obj))
+    await core.admission.validate(attributes)
+    if operation == "Update":
+        ownership.update_managed_fields(
+            old.obj,
+            obj,
+            manager_of(request),
+            "Update",
+            res.api_version,
+            subresource,
+            core.clock(),
+            schema=schema_of(core, row),
+        )
+    return await store_update(core, row, old, obj, is_dry)
+
+
+def only_subresource(row: Resource, new: Obj, old: Obj, subresource: str) -> Obj:
+    """`old` with what its subresource may change taken from `new`."""
+    out = copy_object(old)
+    if "managedFields" in new["metadata"]:
+        out["metadata"]["managedFields"] = new["metadata"]["managedFields"]
+    if subresource == "finalize":
+        out["spec"] = new.get("spec") or {}
+    elif subresource == "approval":
+        conditions = (new.get("status") or {}).get("conditions")
+        if conditions is not None:
+            out.setdefault("status", {})["conditions"] = conditions
+    elif subresource == "ephemeralcontainers":
+        wanted = (new.get("spec") or {}).get("ephemeralContainers") or []
+        kept = {c["name"]: c for c in wanted}
+        for container in old["spec"].get("ephemeralContainers") or ():
+            if kept.get(container["name"]) != container:
+                found = [
+                    fielderrors.forbidden(
+                        "spec.ephemeralContainers", "existing ephemeral containers may not be changed"
+                    )
+                ]
+                refuse(row, old["metadata"]["name"], found)
+        out["spec"]["ephemeralContainers"] = wanted
+    elif subresource == "resize":
+        wanted_resources = {c["name"]: c.get("resources") for c in (new.get("spec") or {}).get("containers") or ()}
+        for container in out["spec"]["containers"]:
+            if wanted_resources.get(container["name"]) is not None:
+                container["resources"] = wanted_resources[container["name"]]
+    if (
+        subresource in ("ephemeralcontainers", "resize")
+        and out["spec"] != old["spec"]
+        and out["metadata"].get("generation")
+    ):
+        out["metadata"]["generation"] += 1
+    return out
+
+
+async def store_update(core: Core, row: Resource, old: Entry, obj: Obj, is_dry: bool = False) -> Entry:
+    """Writes, skips a write that changes nothing, or deletes what has lost its last finalizer."""
+    collection = core.storage.collection(row)
+    meta, old_meta = obj["metadata"], old.obj["metadata"]
+    key = storage_key(row, old_meta.get("namespace", ""), old_meta["name"])
+    meta["resourceVersion"] = old_meta["resourceVersion"]
+    if obj == old.obj:
+        return old
+    try:
+        if may_vanish(row, obj):
+            if is_dry:
+                return Entry(obj, b"", 0)
+            return await remove(core, row, collection, key, old, obj)
+        release = core.allocator.allocate(row, obj, old.obj, is_dry) if core.allocator is not None else None
+        if is_dry:
+            return Entry(obj, present.Response(obj).raw, 0)
+        try:
+            return await core.storage.put(collection, key, obj, old.revision)
+        except BaseException:
+            if release is not None:
+                release()
+            raise
+    except WriteFailed as e:
+        raise errors.internal(str(e)) from e
+
+
+def may_vanish(row: Resource, obj: Obj) -> bool:
+    """A terminating object goes with its last finalizer, once its grace is over; a namespace with spec.finalizers."""
+    meta = obj["metadata"]
+    if not meta.get("deletionTimestamp") or meta.get("finalizers") or meta.get("deletionGracePeriodSeconds"):
+        return False
+    return not (row.key == "namespaces" and (obj.get("spec") or {}).get("finalizers"))
+
+
+async def remove(core: Core, row: Resource, collection: Collection, key: Key, old: Entry, last: Obj) -> Entry:
+    """Deletes from the store; the answer is the last state. Raises RevisionMismatch, WriteFailed."""
+    revision = await core.storage.delete(collection, key, old.revision)
+    if core.allocator is not None:
+        core.allocator.release(row, old.obj)
+    last = {**last, "metadata": {**last["metadata"], "resourceVersion": str(revision)}}
+    return Entry(last, present.Response(last).raw, revision)
+
+
+def respond(core: Core, request: Request, res: Resource, entry: Entry, code: int = 200) -> Response:
+    if not entry.revision:  # a dry run: nothing was stored, so there is no shared encoding
+        return present.shaped(core, request, res, present.to_version(res, entry.obj), code=code)
+    return present.one(core, request, res, entry, code)

@@ -1,0 +1,260 @@
+"""Starts the parts in order, keeps them running, stops them in reverse. The only module that knows every part.
+
+Parts are imported when they start: what answers the first request does not wait for what runs pods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from stablehand import __version__
+from stablehand.launch.config import UpConfig
+from stablehand.launch.errors import LaunchError
+from stablehand.launch.pki import Pki, write_kubeconfig
+
+log = logging.getLogger("stablehand.launch")
+
+Progress = Callable[[str], None]
+_IP_FREEBIND = 15  # linux/in.h; the bridge's address is bound before the bridge exists
+
+
+def take_lock(path: Path) -> int:
+    """An exclusive lock on the data directory, held until the process ends. Raises LaunchError when one runs already."""
+    try:
+        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as e:
+        raise LaunchError(
+            f"cannot use the data directory {path.parent}: {e.strerror}; run as root or give --data-dir"
+        ) from e
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pid = os.read(fd, 32).decode().strip()
+        os.close(fd)
+        raise LaunchError(
+            f"Stablehand runs already on {path.parent} (process {pid}): `stablehand status` shows it, `stablehand down` stops it"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.write(fd, str(os.getpid()).encode())
+    return fd
+
+
+def listen(host: str, port: int, *, free: bool = False) -> socket.socket:
+    """A bound TCP socket. Raises LaunchError that names the address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if free:
+        sock.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as e:
+        sock.close()
+        raise LaunchError(f"cannot listen on {host}:{port}: {e.strerror}; stop what uses it or give --listen") from e
+    sock.setblocking(False)
+    return sock
+
+
+class Supervisor:
+    def __init__(self, config: UpConfig, progress: Progress = lambda line: None) -> None:
+        self.config = config
+        self._progress = progress
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._started = time.monotonic()
+        self.stopping = asyncio.Event()
+        self.node_ready = asyncio.Event()
+        self.parts: list[str] = []
+
+    def _say(self, line: str) -> None:
+        self._progress(f"{time.monotonic() - self._started:6.2f} s  {line}")
+
+    async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Runs everything until `stopping` is set. Raises LaunchError, or the error of a part that cannot go on."""
+        lock = take_lock(self.config.paths.lock)
+        try:
+            await self._run(on_ready)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                self.config.paths.state.unlink()
+            os.close(lock)
+
+    async def _run(self, on_ready: Callable[[], None]) -> None:
+        config = self.config
+        pki = Pki(config.paths.pki)
+        sockets = [listen(*config.listen)]
+        port = sockets[0].getsockname()[1]
+        reachable = config.node and config.listen[0] not in ("0.0.0.0", "::")
+        if reachable:
+            sockets.append(listen(config.gateway, port, free=True))
+        server, front = await self._api_server(pki, sockets, port)
+        await self._write_kubeconfig(pki, port)
+        self._say(f"API server answers on https://{_shown(config.listen[0])}:{port}")
+        try:
+            self._start_parts(server, pki, port)
+            self._write_state(port)
+            if config.node:
+                ready = asyncio.create_task(self.node_ready.wait())
+                await asyncio.wait(
+                    [ready, *self._tasks.values(), asyncio.create_task(self.stopping.wait())],
+                    return_when="FIRST_COMPLETED",
+                )
+                self._raise_failed()
+                if self.node_ready.is_set():
+                    self._say(f"node {config.node_name} is Ready")
+            on_ready()
+            stop = asyncio.create_task(self.stopping.wait())
+            while not stop.done():
+                await asyncio.wait([stop, *self._tasks.values()], return_when="FIRST_COMPLETED")
+                self._raise_failed()
+        finally:
+            await self._stop_parts()
+            await front.stop()
+            await server.stop()
+
+    async def _api_server(self, pki: Pki, sockets: list[socket.socket], port: int) -> tuple[Any, Any]:
+        from stablehand.apiserver.app import ApiServer
+        from stablehand.apiserver.core import ServerConfig
+        from stablehand.apiserver.front import HttpFront
+        from stablehand.store.contract import StoreError
+
+        config = self.config
+        kubelet_crt, kubelet_key = pki.certificate("apiserver-kubelet-client", "kube-apiserver-kubelet-client")
+        settings = ServerConfig(
+            service_cidr=config.service_cidr,
+            cluster_domain=config.cluster_domain,
+            issuer=f"https://kubernetes.default.svc.{config.cluster_domain}",
+            advertise_address=config.gateway if config.node else config.listen[0],
+            advertise_port=port,
+            ca_pem=pki.ca_pem,
+            kubelet_cert=str(kubelet_crt),
+            kubelet_key=str(kubelet_key),
+        )
+        server = ApiServer(make_backend(config), settings, pki.signing_key())
+        try:
+            await server.start()
+        except StoreError as e:
+            raise LaunchError(str(e)) from e
+        front = HttpFront(server, serving_context(pki, config))
+        await front.start(sockets)
+        self.parts.append("apiserver")
+        return server, front
+
+    async def _write_kubeconfig(self, pki: Pki, port: int) -> None:
+        crt, key = pki.certificate("admin", "kubernetes-admin", ("system:masters",))
+        host = _shown(self.config.listen[0])
+        write_kubeconfig(self.config.paths.kubeconfig, f"https://{host}:{port}", pki.ca_file, crt, key)
+
+    def _start_parts(self, server: Any, pki: Pki, port: int) -> None:
+        from stablehand.launch import parts
+
+        for name, coroutine in parts.all_parts(self.config, server, pki, self.node_ready):
+            self._spawn(name, coroutine)
+
+    def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._tasks[name] = asyncio.create_task(coroutine, name=name)
+        self.parts.append(name)
+
+    def _raise_failed(self) -> None:
+        for name, task in self._tasks.items():
+            if task.done() and not task.cancelled():
+                error = task.exception()
+                if isinstance(error, LaunchError):
+                    raise error
+                if error is not None:
+                    log.error("%s failed", name, exc_info=error)
+                    raise LaunchError(f"{name} failed: {error or type(error).__name__}") from error
+                raise LaunchError(f"{name} ended unexpectedly")
+
+    async def _stop_parts(self) -> None:
+        for name in reversed(list(self._tasks)):
+            task = self._tasks[name]
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await asyncio.wait_for(task, 30)
+
+    def _write_state(self, port: int) -> None:
+        state = {
+            "pid": os.getpid(),
+            "version": __version__,
+            "listen": f"{self.config.listen[0]}:{port}",
+            "parts": self.parts,
+            "node": self.config.node_name if self.config.node else None,
+            "nfs": str(self.config.nfs) if self.config.nfs else None,
+            "started": time.time(),
+        }
+        self.config.paths.state.write_text(json.dumps(state))
+
+
+def _shown(host: str) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
+def make_backend(config: UpConfig) -> Any:
+    """The store that the configuration names. Raises LaunchError."""
+    if config.store == "memory":
+        from stablehand.store.memory import MemoryBackend
+
+        return MemoryBackend()
+    if config.store == "sqlite":
+        from stablehand.store.sqlite import SqliteBackend
+
+        return SqliteBackend(config.paths.database)
+    try:
+        from stablehand.store.etcd import EtcdBackend
+    except ImportError as e:
+        raise LaunchError(f"--store {config.store}: {e}") from e
+    return EtcdBackend(config.store)
+
+
+def serving_context(pki: Pki, config: UpConfig) -> ssl.SSLContext:
+    """TLS of the API server: its own certificate, client certificates asked for and checked."""
+    hosts = (
+        "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+        f"kubernetes.default.svc.{config.cluster_domain}", config.node_name, "127.0.0.1", "::1",
+        config.kubernetes_ip, config.gateway,
+        *((config.listen[0],) if config.listen[0] not in ("0.0.0.0", "::") else local_addresses()),
+    )  # fmt: skip
+    crt, key = pki.certificate("apiserver", "kube-apiserver", hosts=hosts, server=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(crt, key)
+    context.load_verify_locations(pki.ca_file)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def local_addresses() -> tuple[str, ...]:
+    """This machine's own addresses, for certificates of servers that listen on all of them."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for _, _, _, _, address in socket.getaddrinfo(socket.gethostname(), None):
+            found.add(str(address[0]).partition("%")[0])
+    return tuple(sorted(found))
+
+
+def stop_on_signals(supervisor: Supervisor) -> None:
+    """SIGINT and SIGTERM set `stopping`; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if supervisor.stopping.is_set():
+            os._exit(130)
+        supervisor.stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)

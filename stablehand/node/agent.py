@@ -1,0 +1,369 @@
+"""The node agent: containerd, network and Node object at start; then one worker for each pod bound to this node.
+
+It routes what happens (watch events of pods, exits told by containerd) to the workers, finds what ran before it
+started, and clears away what belongs to no pod. The life of one pod is `worker`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from stablehand.aiokit.backoff import Backoff
+from stablehand.aiokit.tasks import TaskSet
+from stablehand.machinery.resources import resource
+from stablehand.machinery.times import format_time
+from stablehand.machinery.types import Obj
+from stablehand.node import logs
+from stablehand.node.config import NodeConfig, NodeError
+from stablehand.node.containerd import Containerd
+from stablehand.node.cri.client import CriError, Exits, Runtime
+from stablehand.node.cri.pb import cri_pb2 as pb
+from stablehand.node.images import ensure_pause, import_folder
+from stablehand.node.network import Network
+from stablehand.node.nodeobject import Machine, allocatable
+from stablehand.node.objects import Objects
+from stablehand.node.pull import Puller
+from stablehand.node.registration import Registration
+from stablehand.node.sandbox import CONTAINER_NAME, POD_UID, log_directory
+from stablehand.node.services import Services
+from stablehand.node.state import Observed, Record, Sandbox
+from stablehand.node.volumes.contract import Host
+from stablehand.node.volumes.manager import remove_pod_folder
+from stablehand.node.worker import PodWorker, apply_status
+from stablehand.runtime import EventRecorder, Informers
+
+log = logging.getLogger("stablehand.node")
+
+_RELIST = 30.0
+
+
+class Agent:
+    def __init__(self, config: NodeConfig) -> None:
+        config.check()
+        self.config = config
+        self.workers: dict[str, PodWorker] = {}
+        self._owners: dict[str, PodWorker] = {}
+        self._tasks = TaskSet("node")
+        self._containerd = Containerd(config)
+        self._network = Network(config)
+        self._runtime: Runtime | None = None
+        self._runtime_ready = asyncio.Event()
+        self._informers = Informers(config.client)
+        self._events = EventRecorder(config.client, "kubelet", config.node_name)
+        self._found: dict[str, Observed] = {}
+        self._stock_taken = asyncio.Event()
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        self.machine = Machine.read(config.data_dir)
+        self.node = self._make_services()
+        self._registration = Registration(
+            config, config.client, self.machine, lambda: self.runtime, self._events, self._problem
+        )
+
+    def _make_services(self) -> Services:
+        config = self.config
+        offered = allocatable(config, self.machine)
+        objects = Objects(config.client)
+        pods = self._informers.get(resource("pods"), field_selector=f"spec.nodeName={config.node_name}")
+        return Services(
+            config=config,
+            client=config.client,
+            pods=pods,
+            services=self._informers.get(resource("services")),
+            objects=objects,
+            events=self._events,
+            network=self._network,
+            puller=Puller(lambda: self.runtime),
+            volumes=Host(config.client, config, objects, self._events.event, self._facts, lambda: offered),
+            background=TaskSet("node/background"),
+            allocatable=lambda: offered,
+            memory_capacity=self.machine.memory,
+            runtime_ready=self._runtime_ready,
+            runtime_getter=lambda: self.runtime,
+        )
+
+    @property
+    def runtime(self) -> Runtime:
+        if self._runtime is None:
+            raise CriError("UNAVAILABLE", "containerd is not running yet")
+        return self._runtime
+
+    def _facts(self, pod: Obj) -> dict[str, str]:
+        worker = self.workers.get(pod["metadata"]["uid"])
+        return worker.facts() if worker is not None else {"hostIP": self.config.address}
+
+    def _problem(self) -> str:
+        return "" if self._runtime_ready.is_set() else "container runtime is not running"
+
+    # -- start
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Until cancelled; pods go on."""
+        try:
+            await self._containerd.start()
+            self._tasks.spawn(self._informers.run(), "informers")
+            await self._network.setup()
+            await self._connect()
+            lost = self._tasks.spawn(self._watch_runtime(), "runtime")
+            registered = asyncio.Event()
+            self._tasks.spawn(self._registration.run(registered), "registration")
+            await self.node.pods.synced()
+            await self._stock_taken.wait()
+            self._adopt_pods()
+            self.node.pods.on_change(self._pod_changed)
+            self._tasks.spawn(self._clear_orphans(), "orphans")
+            self._tasks.spawn(self._relist_forever(), "relist")
+            self._tasks.spawn(self._import_archives(), "archives")
+            await registered.wait()
+            if ready is not None:
+                ready.set()
+            await lost
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        for worker in list(self.workers.values()):
+            worker.volumes.forget()
+        await self.node.background.close()
+        await self.node.objects.close()
+        if self._runtime is not None:
+            await self._runtime.close()
+
+    async def _connect(self) -> None:
+        """A connection to a containerd that answers, and the sandbox image in it. Raises NodeError."""
+        await self._containerd.ready()
+        runtime = Runtime(self.config.socket)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                status = await runtime.status()
+                bad = [c for c in status.status.conditions if not c.status]
+                if not bad:
+                    break
+                problem = "; ".join(f"{c.reason}: {c.message}" for c in bad)
+            except CriError as e:
+                problem = e.message
+            if time.monotonic() > deadline:
+                raise NodeError(f"containerd does not get ready: {problem}")
+            await asyncio.sleep(0.004)
+        await ensure_pause(self.config, runtime)
+        if self._runtime is not None:
+            await self._runtime.close()
+        self._runtime = runtime
+
+    async def _watch_runtime(self) -> None:
+        """Keeps the stream of exits open, looks at everything whenever it begins anew, restarts a dead containerd."""
+        backoff = Backoff(0.1, 5.0)
+        while True:
+            exits = Exits(self.runtime, self._exited, self._oom)
+            stream = asyncio.ensure_future(exits.run())
+            died = asyncio.ensure_future(self._containerd.died())
+            try:
+                await exits.connected.wait()
+                await self._take_stock()
+                self._runtime_ready.set()
+                self._registration.poke()
+                await asyncio.wait({stream, died}, return_when=asyncio.FIRST_COMPLETED)
+            except CriError as e:
+                log.warning("containerd: %s", e.message)
+            finally:
+                for task in (stream, died):
+                    task.cancel()
+                await asyncio.gather(stream, died, return_exceptions=True)
+            log.warning("lost the connection to containerd; pods go on, and will be taken up again")
+            self._runtime_ready.clear()
+            self._registration.poke()
+            await asyncio.sleep(backoff.next())
+            try:
+                await self._containerd.start()
+                await self._connect()
+                backoff.reset()
+            except NodeError as e:
+                log.error("%s", e)
+
+    async def _take_stock(self) -> None:
+        """Reads everything the runtime has. The first time it is what pods are adopted from."""
+        sandboxes, containers = await asyncio.gather(self.runtime.sandboxes(), self.runtime.containers())
+        if self._stock_taken.is_set():
+            self._tell_workers(sandboxes, containers)
+            return
+        found: dict[str, Observed] = {}
+        for box in sandboxes:
+            uid = box.labels.get(POD_UID) or box.metadata.uid
+            observed = found.setdefault(uid, Observed())
+            observed.sandboxes.append(Sandbox(box.id, box.metadata.attempt, box.state == 0, box.created_at / 1e9))
+        states = {0: "created", 1: "running", 2: "exited", 3: "unknown"}
+        records = []
+        for item in containers:
+            uid = item.labels.get(POD_UID, "")
+            if uid not in found:
+                continue
+            name = item.labels.get(CONTAINER_NAME) or item.metadata.name
+            record = Record(
+                item.id,
+                name,
+                item.metadata.attempt,
+                item.pod_sandbox_id,
+                states[item.state],  # type: ignore[arg-type]
+                created_at=item.created_at / 1e9,
+                image_id=item.image_ref,
+            )
+            records.append(record)
+            found[uid].add(record)
+
+        async def details(record: Record) -> None:
+            with contextlib.suppress(CriError):
+                apply_status(record, await self.runtime.container_status(record.id))
+
+        async def address(sandbox: Sandbox) -> None:
+            with contextlib.suppress(CriError):
+                sandbox.ip = (await self.runtime.sandbox_status(sandbox.id)).network.ip
+
+        for observed in found.values():
+            observed.sandboxes.sort(key=lambda s: (s.attempt, s.created_at), reverse=True)
+        boxes = [observed.sandboxes[0] for observed in found.values()]
+        await asyncio.gather(*(details(r) for r in records), *(address(s) for s in boxes if s.ready))
+        self._found = found
+        self._stock_taken.set()
+
+    def _tell_workers(self, sandboxes: Sequence[pb.PodSandbox], containers: Sequence[pb.Container]) -> None:
+        names = {0: "created", 1: "running", 2: "exited", 3: "unknown"}
+        states = {c.id: names[c.state] for c in containers}
+        boxes = {s.id: s.state == 0 for s in sandboxes}
+        for worker in list(self.workers.values()):
+            worker.relisted(states, boxes)
+
+    # -- pods
+
+    def _adopt_pods(self) -> None:
+        for pod in self.node.pods.items():
+            uid = pod["metadata"]["uid"]
+            if uid in self._found:
+                self._begin(pod, self._found.pop(uid))
+
+    def _pod_changed(self, kind: str, old: Obj | None, pod: Obj) -> None:
+        uid = pod["metadata"]["uid"]
+        worker = self.workers.get(uid)
+        if kind == "DELETED":
+            if worker is not None:
+                worker.removed(pod)
+            return
+        if worker is not None:
+            worker.update(pod)
+        else:
+            self._begin(pod, None)
+
+    def _begin(self, pod: Obj, observed: Observed | None) -> None:
+        worker = PodWorker(self, self.node, pod, observed)
+        self.workers[worker.uid] = worker
+        if observed is not None:
+            for sandbox in observed.sandboxes:
+                self._owners[sandbox.id] = worker
+            for records in observed.containers.values():
+                for record in records:
+                    self._owners[record.id] = worker
+        task = self._tasks.spawn(worker.run(), f"pod/{worker.key[0]}/{worker.key[1]}")
+        task.add_done_callback(lambda _: self._ended(worker))
+
+    def _ended(self, worker: PodWorker) -> None:
+        if self.workers.get(worker.uid) is worker:
+            del self.workers[worker.uid]
+        current = self.node.pods.cached(*worker.key)
+        if worker.finished or current is None or current["metadata"]["uid"] != worker.uid:
+            self.worker_finished(worker)
+
+    def register(self, container: str, worker: PodWorker) -> None:
+        self._owners[container] = worker
+
+    def unregister(self, container: str) -> None:
+        self._owners.pop(container, None)
+
+    def worker_finished(self, worker: PodWorker) -> None:
+        """Its exits interest nobody any more."""
+        for container in [c for c, w in self._owners.items() if w is worker]:
+            del self._owners[container]
+
+    def find(self, namespace: str, name: str) -> PodWorker | None:
+        return next((w for w in self.workers.values() if w.key == (namespace, name) and not w.finished), None)
+
+    def _exited(self, container: str, code: int, at: int) -> None:
+        if worker := self._owners.get(container):
+            worker.exited(container, code, at / 1e9)
+
+    def _oom(self, container: str) -> None:
+        if worker := self._owners.get(container):
+            worker.oom(container)
+
+    # -- now and then
+
+    async def _relist_forever(self) -> None:
+        """A net below the stream of exits; and the sizes of logs."""
+        while True:
+            await asyncio.sleep(_RELIST)
+            if not self.workers or not self._runtime_ready.is_set():
+                continue
+            try:
+                sandboxes, containers = await asyncio.gather(self.runtime.sandboxes(), self.runtime.containers())
+                self._tell_workers(sandboxes, containers)
+                await self._rotate_logs()
+            except CriError as e:
+                log.info("listing containers: %s", e.message)
+
+    async def _rotate_logs(self) -> None:
+        stamp = format_time(time.time()).replace(":", "").replace("-", "")
+        for worker in list(self.workers.values()):
+            for record in worker.observed.running():
+                path = log_directory(self.config, worker.pod) / record.name / f"{record.attempt}.log"
+                if logs.needs_rotation(path):
+                    moved = logs.rotate(path, stamp)
+                    try:
+                        await self.runtime.reopen_log(record.id)
+                    except CriError as e:
+                        log.warning("reopening %s: %s", path, e.message)
+                        with contextlib.suppress(OSError):
+                            moved.rename(path)
+
+    async def _import_archives(self) -> None:
+        imported = await import_folder(self.config)
+        if imported:
+            log.info("imported %s", ", ".join(imported))
+
+    async def _clear_orphans(self) -> None:
+        """Stops and removes what belongs to no pod of the (synced) API, and folders without a pod."""
+        known = {pod["metadata"]["uid"] for pod in self.node.pods.items()}
+        for uid, observed in self._found.items():
+            if uid not in known:
+                log.info("pod %s is gone from the API: removing its %s sandboxes", uid, len(observed.sandboxes))
+                for sandbox in observed.sandboxes:
+                    await remove_sandbox(self.runtime, sandbox.id)
+        self._found = {}
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, _clear_folders, self.config, set(known) | set(self.workers))
+
+
+async def remove_sandbox(runtime: Runtime, sandbox: str) -> None:
+    try:
+        await runtime.stop_sandbox(sandbox)
+        await runtime.remove_sandbox(sandbox)
+    except CriError as e:
+        if e.code != "NOT_FOUND":
+            log.warning("removing sandbox %s: %s", sandbox[:12], e.message)
+
+
+def _clear_folders(config: NodeConfig, known: set[str]) -> None:
+    for folder in _folders(config.pods_dir):
+        if folder.name not in known and not remove_pod_folder(folder):
+            log.warning("%s still holds a mount", folder)
+    for folder in _folders(config.logs_dir):
+        if folder.name.rpartition("_")[2] not in known:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return [p for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []

@@ -1,0 +1,143 @@
+"""Starting and undoing a node: `run` until cancelled, `teardown` for `stablehand down --pods` and `make clean`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+from stablehand.node import mounts
+from stablehand.node.agent import Agent, remove_sandbox
+from stablehand.node.config import NodeConfig
+from stablehand.node.containerd import Containerd, process_start, wait_for_exit
+from stablehand.node.cri.client import CriError, Runtime
+from stablehand.node.network import Network
+
+log = logging.getLogger("stablehand.node")
+
+
+async def run(config: NodeConfig, *, ready: asyncio.Event | None = None) -> None:
+    """Runs the node until cancelled. `ready` is set when the Node is registered. Raises NodeError.
+
+    Pods and containerd go on after it, unless config.stop_pods_on_exit.
+    """
+    from stablehand.node.server import KubeletServer
+
+    agent = Agent(config)
+    server = KubeletServer(agent)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(agent.run(ready))
+            group.create_task(server.run())
+    except BaseExceptionGroup as e:
+        first = e.exceptions[0]
+        raise first from None
+    finally:
+        if config.stop_pods_on_exit:
+            await teardown(config, pods=True)
+
+
+async def teardown(config: NodeConfig, *, pods: bool) -> None:
+    """With `pods`: stops every pod, containerd and its shims, and removes network, mounts and pod folders.
+
+    Without: only ends containerd's supervision (nothing): pods go on. Images and volumes' data are never touched.
+    """
+    if not pods:
+        return
+    containerd = Containerd(config)
+    if config.socket.exists():
+        with contextlib.suppress(CriError, OSError):
+            await _remove_all(config)
+    await containerd.stop()
+    await end_processes(config)
+    await Network(config).teardown()
+    await asyncio.get_running_loop().run_in_executor(None, _remove_files, config)
+
+
+async def _remove_all(config: NodeConfig) -> None:
+    runtime = Runtime(config.socket)
+    try:
+        sandboxes = await runtime.sandboxes(timeout=5)
+
+        async def end(sandbox: str, ready: bool) -> None:
+            if ready:
+                for container in await runtime.containers():
+                    if container.pod_sandbox_id == sandbox and container.state == 1:
+                        with contextlib.suppress(CriError):
+                            await runtime.stop_container(container.id, 5)
+            await remove_sandbox(runtime, sandbox)
+
+        await asyncio.gather(*(end(s.id, s.state == 0) for s in sandboxes), return_exceptions=True)
+    finally:
+        await runtime.close()
+
+
+async def end_processes(config: NodeConfig) -> None:
+    """What outlived containerd: shims, known by our socket's address on their command line, and all in our cgroups."""
+    mine = str(config.socket).encode()
+    shims = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if b"containerd-shim-runc-v2" in words[0] and mine in words:
+                shims.append(int(entry.name))
+    await asyncio.gather(*(_kill(pid) for pid in shims))
+    inside: set[int] = set()
+    for top in _cgroups(config):
+        for procs in top.glob("**/cgroup.procs"):
+            with contextlib.suppress(OSError):
+                inside |= {int(line) for line in procs.read_text().split()}
+    await asyncio.gather(*(_kill(pid) for pid in inside))
+
+
+async def _kill(pid: int) -> None:
+    start = process_start(pid)
+    with contextlib.suppress(OSError, TimeoutError):
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.wait_for(wait_for_exit(pid, start), 5)
+
+
+def _cgroups(config: NodeConfig) -> list[Path]:
+    """Our cgroup in every hierarchy (v1), or the one (v2)."""
+    root, parent = Path("/sys/fs/cgroup"), config.cgroup_parent.lstrip("/")
+    return [path for path in (root / parent, *(h / parent for h in root.iterdir())) if path.is_dir()]
+
+
+def _remove_files(config: NodeConfig) -> None:
+    for folder in (config.pods_dir, config.run_dir, config.data_dir / "containerd"):
+        if not mounts.unmount_below(folder):
+            log.warning("something is still mounted below %s: it is left alone", folder)
+    for folder in (config.pods_dir, config.logs_dir, config.run_dir / "containerd", config.run_dir / "runc"):
+        if not mounts.mount_points(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    for top in _cgroups(config):
+        for path in (*sorted(top.glob("**/"), key=lambda p: -len(str(p))), top.parent):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+    for name in ("containerd.sock", "containerd.sock.ttrpc", "containerd.json"):
+        (config.run_dir / name).unlink(missing_ok=True)
+    _remove_dead_sockets(Path("/run/containerd/s"))
+    for shared in ("/run/containerd/s", "/run/containerd", "/var/lib/cni/results", "/var/lib/cni"):
+        with contextlib.suppress(OSError):
+            os.rmdir(shared)
+    with contextlib.suppress(OSError):
+        config.run_dir.rmdir()
+
+
+def _remove_dead_sockets(folder: Path) -> None:
+    """Shims that were killed leave theirs behind, in a folder whose place containerd fixes: nobody answers on them."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue

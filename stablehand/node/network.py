@@ -1,0 +1,236 @@
+"""The pod network of the node: its gateway interface, the CNI configuration, masquerading, host ports, and undoing it.
+
+Pods hang on point-to-point links (CNI ptp) with the gateway address at the other end, so that traffic between pods
+is routed and never bridged: a Service's address translation is then undone on the way back without br_netfilter.
+The interface named in the configuration only carries the gateway address, so that servers can listen on it before
+the first pod. Masquerading and host ports are rules of our own nft table, set once: the CNI plugins' way costs
+several iptables runs for each pod. Services' virtual addresses are stablehand.network's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import itertools
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from stablehand.machinery.types import Obj
+from stablehand.node.config import NodeConfig, NodeError
+from stablehand.node.files import write_if_changed
+
+log = logging.getLogger("stablehand.node.network")
+
+_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+_TABLE = "stablehand_node"
+
+
+def cni_config(config: NodeConfig) -> str:
+    """The conflist that containerd reads."""
+    return json.dumps(
+        {
+            "cniVersion": "0.4.0",
+            "name": "stablehand",
+            "plugins": [
+                {
+                    "type": "ptp",
+                    "ipMasq": False,
+                    "ipam": {
+                        "type": "host-local",
+                        "ranges": [[{"subnet": config.pod_cidr, "gateway": config.gateway}]],
+                        "routes": [{"dst": "0.0.0.0/0"}],
+                        "dataDir": str(config.data_dir / "cni" / "addresses"),
+                    },
+                }
+            ],
+        },
+        indent=2,
+    )
+
+
+def rules(config: NodeConfig) -> str:
+    """Our nft table: replaced as a whole, so host ports are added again for adopted pods."""
+    cidr, dnat = config.pod_cidr, "dnat ip addr . port to meta l4proto . th dport map @hostports"
+    return f"""add table ip {_TABLE}
+delete table ip {_TABLE}
+table ip {_TABLE} {{
+  map hostports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+  chain prerouting {{ type nat hook prerouting priority dstnat; policy accept; fib daddr type local {dnat}; }}
+  chain output {{ type nat hook output priority -100; policy accept; fib daddr type local {dnat}; }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {cidr} ip daddr != {{ {cidr}, 224.0.0.0/4 }} masquerade
+    ip saddr 127.0.0.0/8 ip daddr {cidr} masquerade
+  }}
+}}
+"""
+
+
+def host_ports(pod: Obj) -> list[tuple[str, int, int]]:
+    """(protocol, host port, container port) of a pod with a network of its own."""
+    if pod["spec"].get("hostNetwork"):
+        return []
+    return [
+        ((port.get("protocol") or "TCP").lower(), port["hostPort"], port["containerPort"])
+        for container in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or ())]
+        for port in container.get("ports") or ()
+        if port.get("hostPort")
+    ]
+
+
+async def run_program(*command: str, stdin: str = "") -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    out, _ = await process.communicate(stdin.encode())
+    return process.returncode or 0, out.decode(errors="replace").strip()
+
+
+class Network:
+    """The node's side of the pod network. `setup` before the first pod, `teardown` at `down --pods`."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self._before = config.run_dir / "ip_forward.before"
+        self._ports: dict[str, list[tuple[str, int]]] = {}
+        self._nft = shutil.which("nft")
+
+    async def setup(self) -> None:
+        config = self._config
+        conf_dir = config.data_dir / "cni" / "net.d"
+        write_if_changed(conf_dir / "10-stablehand.conflist", cni_config(config))
+        config.run_dir.mkdir(parents=True, exist_ok=True)
+        if not self._before.exists():
+            self._before.write_text(_FORWARD.read_text())
+        self._clear_stale_addresses()
+        await asyncio.gather(self._link(), self._table())
+        with contextlib.suppress(OSError):
+            _FORWARD.write_text("1")
+
+    def _clear_stale_addresses(self) -> None:
+        # host-local's leases survive a reboot, the pods' network namespaces do not.
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        marker = self._config.data_dir / "cni" / "boot_id"
+        if not marker.exists() or marker.read_text() != boot:
+            shutil.rmtree(self._config.data_dir / "cni" / "addresses", ignore_errors=True)
+            marker.write_text(boot)
+
+    async def _link(self) -> None:
+        config = self._config
+        gateway, name = config.gateway, config.bridge
+        if Path(f"/sys/class/net/{name}").exists():
+            lines = [f"addr replace {gateway}/32 dev {name}", f"link set {name} up"]
+        else:
+            mac = "0a:58:" + ":".join(f"{int(part):02x}" for part in gateway.split("."))
+            lines = [
+                f"link add name {name} address {mac} type bridge",
+                f"addr add {gateway}/32 dev {name}",
+                f"link set {name} up",
+            ]
+        lines.append(f"route replace unreachable {config.pod_cidr} metric 4096")
+        code, out = await run_program("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
+        if code != 0:
+            raise NodeError(f"cannot set up the pod network on {name}: {out}")
+
+    async def _table(self) -> None:
+        if self._nft is None:
+            log.warning("nft not found: pods reach nothing outside this machine (apt-get install nftables)")
+            return
+        code, out = await run_program(self._nft, "-f", "-", stdin=rules(self._config))
+        if code != 0:
+            raise NodeError(f"nft refused the pod network's rules: {out}")
+
+    # -- host ports
+
+    async def open_ports(self, uid: str, address: str, ports: Iterable[tuple[str, int, int]]) -> None:
+        """Forwards the host's ports to a pod; again for the same pod is fine."""
+        ports = list(ports)
+        if not ports or self._nft is None or uid in self._ports:
+            return
+        elements = ", ".join(f"{proto} . {host} : {address} . {inner}" for proto, host, inner in ports)
+        self._ports[uid] = [(proto, host) for proto, host, _ in ports]
+        code, out = await run_program(
+            self._nft, "-f", "-", stdin=f"add element ip {_TABLE} hostports {{ {elements} }}\n"
+        )
+        if code != 0:
+            log.warning("host ports %s of pod %s: %s", ports, uid, out)
+        if veth := veth_of(address):
+            with contextlib.suppress(OSError):
+                Path(f"/proc/sys/net/ipv4/conf/{veth}/route_localnet").write_text("1")
+
+    async def close_ports(self, uid: str) -> None:
+        ports = self._ports.pop(uid, None)
+        if ports and self._nft is not None:
+            elements = ", ".join(f"{proto} . {host}" for proto, host in ports)
+            await run_program(self._nft, "-f", "-", stdin=f"delete element ip {_TABLE} hostports {{ {elements} }}\n")
+
+    # -- undoing
+
+    async def teardown(self) -> None:
+        """Removes interface, routes, links, rules and leases, and puts ip_forward back."""
+        config = self._config
+        network = ipaddress.ip_network(config.pod_cidr)
+        _, routes = await run_program("ip", "-4", "route", "show")
+        lines = []
+        for line in routes.splitlines():
+            found = re.match(r"(\d+\.\d+\.\d+\.\d+) dev (veth\w+)", line)
+            if found and ipaddress.ip_address(found[1]) in network:
+                lines.append(f"link del {found[2]}")
+        lines.append(f"route del unreachable {config.pod_cidr} metric 4096")
+        lines.append(f"link del {config.bridge}")
+        await run_program("ip", "-force", "-batch", "-", stdin="\n".join(lines) + "\n")
+        if self._nft is not None:
+            table = f"add table ip {_TABLE}\ndelete table ip {_TABLE}\n"
+            await run_program(self._nft, "-f", "-", stdin=table)
+        shutil.rmtree(config.data_dir / "cni", ignore_errors=True)
+        await self.restore_forwarding()
+
+    async def restore_forwarding(self) -> None:
+        with contextlib.suppress(OSError):
+            _FORWARD.write_text(self._before.read_text())
+            self._before.unlink()
+
+
+def veth_of(address: str) -> str:
+    """The host's end of a pod's link: the device of the route to its address."""
+    wanted = f"{int.from_bytes(ipaddress.ip_address(address).packed, 'little'):08X}"
+    try:
+        with open("/proc/net/route") as table:
+            for line in table:
+                fields = line.split()
+                if fields[1] == wanted:
+                    return fields[0]
+    except OSError:
+        pass
+    return ""
+
+
+def link_mtu(name: str) -> int:
+    try:
+        return int(Path(f"/sys/class/net/{name}/mtu").read_text())
+    except (OSError, ValueError):
+        return 1500
+
+
+def host_addresses() -> set[str]:
+    """This machine's own IPv4 addresses (from the kernel's local table; no fork)."""
+    found = {"127.0.0.1"}
+    try:
+        lines = Path("/proc/net/fib_trie").read_text().splitlines()
+    except OSError:
+        return found
+    for previous, line in itertools.pairwise(lines):
+        if "/32 host LOCAL" in line:
+            found.add(previous.split()[-1])
+    return found
+
+
+def is_own_host(name: str) -> bool:
+    """Whether a server name or address is this machine."""
+    return name in host_addresses() or name in ("localhost", os.uname().nodename)

@@ -1,0 +1,71 @@
+"""The probes of one pod's containers, and what follows from their answers: readiness, events, a container to kill."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stablehand.machinery.types import Obj
+from stablehand.node.plan import find_container
+from stablehand.node.probes.checks import run_check
+from stablehand.node.probes.prober import Prober, Which
+from stablehand.node.starter import container_path
+from stablehand.node.state import Record
+
+if TYPE_CHECKING:
+    from stablehand.node.worker import PodWorker
+
+
+class Probing:
+    """Is the Listener of every Prober of the pod."""
+
+    def __init__(self, worker: PodWorker) -> None:
+        self._worker = worker
+        self._probers: dict[str, Prober] = {}
+
+    def begin(self, container: Obj, record: Record, *, started: bool = False, ready: bool = False) -> None:
+        """`started` and `ready`: what is known of a container that is taken up again."""
+        worker = self._worker
+        if not record.running or worker.memory.terminating or record.id in self._probers:
+            return
+
+        async def check(probe: Obj, timeout: float) -> tuple[bool, str]:
+            return await run_check(worker.node.runtime, container, record.id, worker.address(), probe, timeout)
+
+        prober = Prober(container, record.id, check, self, record.started_at, started=started, ready=ready)
+        self._probers[record.id] = prober
+        prober.start()
+
+    def end(self, container_id: str) -> None:
+        if prober := self._probers.pop(container_id, None):
+            prober.stop()
+
+    def stop(self) -> None:
+        for container_id in list(self._probers):
+            self.end(container_id)
+
+    # -- Listener
+
+    def probe_started(self, container_id: str) -> None:
+        self._worker.memory.started.add(container_id)
+        self._worker.wake()
+
+    def probe_ready(self, container_id: str, ready: bool) -> None:
+        self._worker.memory.ready[container_id] = ready
+        self._worker.write_status()
+
+    def probe_failed(self, container_id: str, which: Which, output: str) -> None:
+        worker = self._worker
+        record = worker.observed.by_id(container_id)
+        found = find_container(worker.pod, record.name) if record is not None else None
+        if record is not None and found is not None and record.running:
+            path = container_path(found[0], record.name)
+            text = f"{which.capitalize()} probe failed: {output}"
+            worker.node.container_event(worker.pod, path, "Warning", "Unhealthy", text)
+
+    def probe_dead(self, container_id: str, which: Which) -> None:
+        worker = self._worker
+        record = worker.observed.by_id(container_id)
+        if record is not None:
+            text = f"Container {record.name} failed {which} probe, will be restarted"
+            worker.memory.to_kill[container_id] = ("Killing", text)
+            worker.wake()

@@ -1,0 +1,271 @@
+"""Starting things of one pod: its sandbox, and a container from image to postStart hook. worker says when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stablehand.client import ApiError, Unavailable
+from stablehand.machinery.resources import resource
+from stablehand.machinery.types import Obj
+from stablehand.node.container import check_user, container_config
+from stablehand.node.cri.client import CriError
+from stablehand.node.cri.pb import cri_pb2 as pb
+from stablehand.node.env import ConfigError, build_env, config_references
+from stablehand.node.files import write_if_changed
+from stablehand.node.hooks import run_hook
+from stablehand.node.logs import log_tail
+from stablehand.node.network import host_ports
+from stablehand.node.pull import PullError
+from stablehand.node.sandbox import hosts_file, log_directory, sandbox_config
+from stablehand.node.state import Kind, Record, RestartBackoff, Sandbox, Trouble
+from stablehand.node.volumes.contract import VolumeError
+
+if TYPE_CHECKING:
+    from stablehand.node.worker import PodWorker
+
+log = logging.getLogger("stablehand.node.starter")
+
+_MESSAGE_LIMIT, _TAIL_LINES, _TAIL_BYTES = 4096, 80, 2048
+_FIELDS = {"init": "initContainers", "main": "containers", "ephemeral": "ephemeralContainers"}
+
+
+def container_path(kind: Kind, name: str) -> str:
+    return f"spec.{_FIELDS[kind]}{{{name}}}"
+
+
+# -- the sandbox
+
+
+async def create_sandbox(worker: PodWorker, attempt: int, changed: bool) -> None:
+    node, pod, memory, observed = worker.node, worker.pod, worker.memory, worker.observed
+    try:
+        if changed:
+            node.event(pod, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+            await asyncio.gather(
+                *(node.runtime.stop_sandbox(old.id) for old in observed.sandboxes), return_exceptions=True
+            )
+            await node.network.close_ports(worker.uid)
+            for record in observed.running():
+                worker.mark_lost(record)
+        log_directory(node.config, pod).mkdir(parents=True, exist_ok=True)
+        started = time.time()
+        sandbox_id = await node.runtime.run_sandbox(sandbox_config(node.config, pod, attempt))
+        sandbox = Sandbox(sandbox_id, attempt, True, started)
+        worker.node_register(sandbox_id)
+        observed.sandboxes.insert(0, sandbox)
+        if not pod["spec"].get("hostNetwork"):
+            status = await node.runtime.sandbox_status(sandbox_id)
+            sandbox.ip = status.network.ip
+        address = sandbox.ip or node.config.address
+        write_if_changed(hosts_path(worker), hosts_file(node.config, pod, address))
+        if ports := host_ports(pod):
+            await node.network.open_ports(worker.uid, address, ports)
+        memory.sandbox_retry_at = 0.0
+        worker.sandbox_failures = 0
+    except CriError as e:
+        worker.sandbox_failures += 1
+        memory.sandbox_retry_at = time.time() + min(10.0, 0.5 * 2**worker.sandbox_failures)
+        node.event(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {e.rpc_text}")
+        log.warning("sandbox of %s/%s: %s", *worker.key, e.message)
+    except OSError as e:
+        worker.sandbox_failures += 1
+        memory.sandbox_retry_at = time.time() + min(60.0, 0.5 * 2**worker.sandbox_failures)
+        node.event(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {e}")
+
+
+def hosts_path(worker: PodWorker) -> Path:
+    return worker.volumes.folder / "etc-hosts"
+
+
+# -- a container
+
+
+async def start_container(worker: PodWorker, kind: Kind, container: Obj, attempt: int) -> None:
+    """Brings one container to running, or leaves word in memory.waiting why not."""
+    node, memory, name = worker.node, worker.memory, container["name"]
+    path = container_path(kind, name)
+
+    def event(level: str, reason: str, message: str) -> None:
+        node.container_event(worker.pod, path, level, reason, message)
+
+    record: Record | None = None
+    try:
+        image = await worker.supplies.image(container, event)
+        memory.waiting.pop(name, None)
+        config = await _configure(worker, container, attempt, image)
+        record = await _create(worker, container, attempt, config, image)
+        event("Normal", "Created", f"Created container: {name}")
+        await node.runtime.start_container(record.id)
+        if record.state == "created":
+            record.state = "running"
+        record.started_at = record.started_at or time.time()
+        event("Normal", "Started", f"Started container {name}")
+        memory.retry_at.pop(name, None)
+        worker.wake()
+        await _post_start(worker, container, record, event)
+        worker.probing.begin(container, record)
+    except PullError as e:
+        memory.waiting[name] = Trouble(e.reason, str(e))
+        memory.retry_at[name] = e.retry_at
+        if e.reason == "ErrImagePull":
+            memory.retry_at[name] = min(e.retry_at, time.time() + 3)  # then it shows ImagePullBackOff
+    except (ConfigError, VolumeError) as e:
+        event("Warning", "Failed", f"Error: {e}")
+        _trouble(worker, name, "CreateContainerConfigError", str(e))
+    except (ApiError, Unavailable) as e:
+        event("Warning", "Failed", f"Error: {e}")
+        _trouble(worker, name, "CreateContainerConfigError", str(e), 2.0)
+    except (CriError, OSError) as e:
+        message = e.message if isinstance(e, CriError) else str(e)
+        event("Warning", "Failed", f"Error: {message}")
+        if record is None:
+            _trouble(worker, name, "CreateContainerError", message)
+        else:
+            await _start_failed(worker, record, message)
+
+
+def _trouble(worker: PodWorker, name: str, reason: str, message: str, delay: float = 5.0) -> None:
+    worker.memory.waiting[name] = Trouble(reason, message)
+    worker.memory.retry_at[name] = time.time() + delay
+
+
+async def _start_failed(worker: PodWorker, record: Record, message: str) -> None:
+    """The runtime keeps a container that could not be started as ended, with exit code 128: it counts as a restart."""
+    with contextlib.suppress(CriError):
+        await worker.refresh(record)
+    if record.state != "exited":
+        record.state, record.exit_code, record.reason = "exited", 128, "StartError"
+        record.finished_at = time.time()
+    record.message = record.message or message
+    worker.memory.waiting[record.name] = Trouble("RunContainerError", message)
+
+
+async def _configure(worker: PodWorker, container: Obj, attempt: int, image: pb.Image) -> pb.ContainerConfig:
+    node, pod = worker.node, worker.pod
+    check_user(pod, container, image)
+    env = await _environment(worker, container)
+    mounts = worker.volumes.container_mounts(container, env)
+    taken = {m.container_path for m in mounts}
+    if "/etc/hosts" not in taken:
+        mounts.append(pb.Mount(container_path="/etc/hosts", host_path=str(hosts_path(worker))))
+    message_path = container.get("terminationMessagePath") or "/dev/termination-log"
+    if message_path not in taken:
+        own = message_file(worker, container["name"], attempt)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.write_bytes(b"")
+        own.chmod(0o666)
+        mounts.append(pb.Mount(container_path=message_path, host_path=str(own)))
+    target = ""
+    if container.get("targetContainerName"):
+        found = worker.observed.latest(container["targetContainerName"])
+        if found is None or not found.running:
+            raise ConfigError(f"unable to find target container {container['targetContainerName']}")
+        target = found.id
+    return container_config(
+        pod,
+        container,
+        attempt=attempt,
+        image=image.id,
+        env=env,
+        mounts=mounts,
+        memory_capacity=node.memory_capacity,
+        target=target,
+    )
+
+
+async def _environment(worker: PodWorker, container: Obj) -> dict[str, str]:
+    node, namespace = worker.node, worker.key[0]
+    maps, secrets = config_references(container)
+
+    async def read(kind: str, names: set[str]) -> dict[str, Obj | None]:
+        found = await asyncio.gather(*(node.objects.get(resource(kind), namespace, name) for name in names))
+        return dict(zip(names, found))
+
+    found_maps = await read("configmaps", maps) if maps else {}
+    found_secrets = await read("secrets", secrets) if secrets else {}
+    await node.services.synced()
+    return build_env(
+        worker.pod,
+        container,
+        services=node.services.items(),
+        maps=found_maps,
+        secrets=found_secrets,
+        node=worker.facts(),
+        allocatable=node.allocatable(),
+    )
+
+
+async def _create(
+    worker: PodWorker, container: Obj, attempt: int, config: pb.ContainerConfig, image: pb.Image
+) -> Record:
+    node, observed, name = worker.node, worker.observed, container["name"]
+    sandbox = observed.sandbox
+    assert sandbox is not None
+    old = observed.latest(name)
+    if old is not None and old.attempt == attempt:
+        # Created but never started (we were restarted in between): its name is taken.
+        with contextlib.suppress(CriError):
+            await node.runtime.remove_container(old.id)
+        observed.containers[name].remove(old)
+    elif old is not None and old.state == "exited":
+        worker.memory.backoff.setdefault(name, RestartBackoff()).next(time.time())
+    (log_directory(node.config, worker.pod) / name).mkdir(parents=True, exist_ok=True)
+    sandboxed = sandbox_config(node.config, worker.pod, sandbox.attempt)
+    container_id = await node.runtime.create_container(sandbox.id, config, sandboxed)
+    digests = list(image.repo_digests)
+    record = Record(
+        container_id,
+        name,
+        attempt,
+        sandbox.id,
+        "created",
+        created_at=time.time(),
+        image=image.repo_tags[0] if image.repo_tags else container.get("image", ""),
+        image_id=digests[0] if digests else image.id,
+    )
+    worker.node_register(container_id)
+    observed.add(record)
+    for outdated in observed.containers[name][2:]:
+        # kubelet keeps one dead instance, whose log `kubectl logs -p` shows.
+        observed.containers[name].remove(outdated)
+        node.background.spawn(worker.remove_container(outdated), f"remove/{name}")
+    return record
+
+
+async def _post_start(
+    worker: PodWorker, container: Obj, record: Record, event: Callable[[str, str, str], None]
+) -> None:
+    handler = (container.get("lifecycle") or {}).get("postStart")
+    if not handler or not record.running:
+        return
+    error = await run_hook(worker.node.runtime, container, record.id, worker.address(), handler, 600)
+    if error is not None and record.running:
+        event("Warning", "FailedPostStartHook", f"PostStartHook failed: {error}")
+        message = f"FailedPostStartHook: Container {record.name} failed postStart hook, will be restarted"
+        worker.memory.to_kill[record.id] = ("Killing", message.partition(": ")[2])
+
+
+# -- the last words
+
+
+def message_file(worker: PodWorker, name: str, attempt: int) -> Path:
+    return worker.volumes.folder / "containers" / name / f"termination-{attempt}"
+
+
+def read_message(worker: PodWorker, container: Obj, record: Record) -> str:
+    """What the container wrote to its termination log; the end of its log where that is its policy."""
+    try:
+        with open(message_file(worker, record.name, record.attempt), "rb") as f:
+            text = f.read(_MESSAGE_LIMIT).decode(errors="replace")
+    except OSError:
+        text = ""
+    if not text and record.exit_code != 0 and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+        path = log_directory(worker.node.config, worker.pod) / record.name / f"{record.attempt}.log"
+        text = log_tail(path, _TAIL_LINES, _TAIL_BYTES)
+    return text

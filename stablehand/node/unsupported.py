@@ -1,0 +1,43 @@
+"""Fields of a pod that this node does not act on: said in an event, never passed over in silence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stablehand.machinery.types import Obj
+
+if TYPE_CHECKING:
+    from stablehand.node.services import Services
+
+
+def unsupported_fields(pod: Obj) -> list[str]:
+    """Sentences, one for each."""
+    spec = pod["spec"]
+    found = []
+    if spec.get("runtimeClassName"):
+        found.append(f"runtimeClassName {spec['runtimeClassName']!r} is ignored: this node has one runtime, runc")
+    if spec.get("hostUsers") is False:
+        found.append("hostUsers: false is ignored: the pod runs in the host's user namespace")
+    if spec.get("resourceClaims"):
+        found.append("resourceClaims are ignored: this node has no dynamic resource allocation")
+    if (spec.get("securityContext") or {}).get("appArmorProfile"):
+        found.append("appArmorProfile is ignored")
+    for container in [*spec["containers"], *(spec.get("initContainers") or ())]:
+        if container.get("volumeDevices"):
+            found.append(f"volumeDevices of container {container['name']!r} are ignored: no block mode volumes here")
+        extended = [
+            name
+            for name in ((container.get("resources") or {}).get("limits") or {})
+            if name not in ("cpu", "memory", "ephemeral-storage")
+        ]
+        if extended:
+            found.append(f"resource limits {', '.join(extended)} of container {container['name']!r} are not enforced")
+    for volume in spec.get("volumes") or ():
+        if (volume.get("emptyDir") or {}).get("sizeLimit") and (volume["emptyDir"].get("medium") or "") == "":
+            found.append(f"sizeLimit of emptyDir {volume['name']!r} is not enforced (it is for medium Memory)")
+    return found
+
+
+def tell(node: Services, pod: Obj) -> None:
+    for sentence in unsupported_fields(pod):
+        node.event(pod, "Warning", "UnsupportedField", sentence)

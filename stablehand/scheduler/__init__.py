@@ -1,0 +1,41 @@
+"""Gives every pod a node.
+
+scheduler    the loop: decide, assume, bind, explain
+queue        pods that want a node, and those that must wait
+decide       filters and scores; pure
+affinity     affinity between pods, spreading; pure
+volumes      claims that wait for their first consumer
+preemption   making room for important pods
+state        nodes and what their pods use
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from stablehand.client import Client
+from stablehand.runtime import Informers
+from stablehand.scheduler.scheduler import Scheduler
+
+__all__ = ["Scheduler", "SchedulerConfig", "run"]
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """`informers`: a factory shared with other parts of the process, run by its owner; None makes one."""
+
+    client: Client
+    informers: Informers | None = None
+    name: str = "default-scheduler"
+
+
+async def run(config: SchedulerConfig) -> None:
+    """Schedules pods until cancelled."""
+    client = config.client.with_manager("kube-scheduler")
+    informers = config.informers or Informers(client)
+    scheduler = Scheduler(client, informers, config.name)
+    async with asyncio.TaskGroup() as group:
+        if config.informers is None:
+            group.create_task(informers.run())
+        group.create_task(scheduler.run())

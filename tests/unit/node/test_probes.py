@@ -1,0 +1,123 @@
+"""When probes are asked, and what their answers lead to; time is virtual where the loop allows it, else short."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from stablehand.machinery.types import Obj
+from stablehand.node.probes.checks import check_http, check_tcp
+from stablehand.node.probes.prober import Prober, Which
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.changed = asyncio.Event()
+
+    def _say(self, text: str) -> None:
+        self.events.append(text)
+        self.changed.set()
+
+    def probe_started(self, container_id: str) -> None:
+        self._say("started")
+
+    def probe_ready(self, container_id: str, ready: bool) -> None:
+        self._say(f"ready={ready}")
+
+    def probe_failed(self, container_id: str, which: Which, output: str) -> None:
+        self._say(f"failed {which}")
+
+    def probe_dead(self, container_id: str, which: Which) -> None:
+        self._say(f"dead {which}")
+
+    async def until(self, text: str) -> None:
+        async with asyncio.timeout(10):
+            while text not in self.events:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+def prober(heard: Heard, container: Obj, answer: Callable[[Obj], bool], **known: bool) -> Prober:
+    async def check(probe: Obj, timeout: float) -> tuple[bool, str]:
+        return answer(probe), "text"
+
+    return Prober({"name": "c", **container}, "id", check, heard, time.time(), **known)
+
+
+async def test_without_probes_it_is_started_at_once() -> None:
+    heard = Heard()
+    prober(heard, {}, lambda p: True).start()
+    assert heard.events == ["started"]
+
+
+async def test_readiness_is_seen_long_before_the_first_period_ends() -> None:
+    heard = Heard()
+    asked = []
+    one = prober(heard, {"readinessProbe": {"periodSeconds": 10}}, lambda p: len(asked) > 2 or bool(asked.append(1)))
+    began = time.monotonic()
+    one.start()
+    await heard.until("ready=True")
+    one.stop()
+    assert time.monotonic() - began < 2 and heard.events == ["started", "ready=True"]
+
+
+async def test_startup_holds_the_others_back_and_liveness_kills() -> None:
+    heard = Heard()
+    up = asyncio.Event()
+    probes = {
+        "startupProbe": {"periodSeconds": 0.05, "which": "startup"},
+        "livenessProbe": {"periodSeconds": 0.02, "failureThreshold": 3, "which": "liveness"},
+    }
+    one = prober(heard, probes, lambda p: p["which"] == "startup" and up.is_set())
+    one.start()
+    await asyncio.sleep(0)
+    assert "failed liveness" not in heard.events
+    up.set()
+    await heard.until("dead liveness")
+    one.stop()
+    assert heard.events.count("failed liveness") == 3 and heard.events[0] in ("started", "failed startup")
+
+
+async def test_startup_that_never_succeeds_is_fatal() -> None:
+    heard = Heard()
+    one = prober(heard, {"startupProbe": {"periodSeconds": 0.01, "failureThreshold": 2}}, lambda p: False)
+    one.start()
+    await heard.until("dead startup")
+    assert heard.events == ["failed startup", "failed startup", "dead startup"]
+
+
+async def test_an_adopted_ready_container_stays_ready_until_it_fails() -> None:
+    heard = Heard()
+    good = [True]
+    probe = {"readinessProbe": {"periodSeconds": 0.01, "failureThreshold": 2}, "startupProbe": {}}
+    one = prober(heard, probe, lambda p: good[0], started=True, ready=True)
+    one.start()
+    await asyncio.sleep(0.05)
+    assert heard.events == ["started"]
+    good[0] = False
+    await heard.until("ready=False")
+    one.stop()
+    assert heard.events.count("failed readiness") == 2
+
+
+async def test_http_and_tcp_checks() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        code = b"500 no" if b"/bad" in line else b"302 Found" if b"/moved" in line else b"200 OK"
+        writer.write(b"HTTP/1.1 " + code + b"\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    container = {"name": "c", "ports": [{"name": "web", "containerPort": port}]}
+    assert (await check_http(container, "127.0.0.1", {"port": "web"}, 5))[0]
+    assert (await check_http(container, "127.0.0.1", {"port": port, "path": "moved"}, 5))[0]
+    bad = await check_http(container, "127.0.0.1", {"port": port, "path": "/bad"}, 5)
+    assert bad == (False, "HTTP probe failed with statuscode: 500")
+    assert (await check_tcp("127.0.0.1", port, 5))[0]
+    server.close()
+    await server.wait_closed()
+    ok, text = await check_tcp("127.0.0.1", port, 5)
+    assert not ok and "connection refused" in text
