@@ -73,7 +73,7 @@ def typed(obj: Obj, api_version: str, kind: str) -> Obj:
             f"the API version in the data ({got_version}) does not match the expected API version ({api_version})"
         )
     if got_kind != kind:
-        group, _, version = api_version.rpartition("/")
+        version = api_version.rpartition("/")[2]
         raise errors.bad_request(
             f'no kind "{got_kind}" is registered for version "{api_version}" in scheme'
             if not _known_kind(got_kind, api_version)

@@ -174,8 +174,8 @@ async def handle(core: Core, request: Request) -> Response:
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": where}],
         }
     elif parts == ["apis"]:
-        groups = [_group(core, g) for g in core.registry.groups()]
-        found = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        named = [_group(core, g) for g in core.registry.groups()]
+        found = {"kind": "APIGroupList", "apiVersion": "v1", "groups": named}
     elif len(parts) == 2 and parts[0] == "api":
         found = resource_list(core, "", parts[1])
     elif len(parts) == 2 and parts[0] == "apis" and parts[1] in core.registry.groups():

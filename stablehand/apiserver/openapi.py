@@ -33,7 +33,7 @@ def _clean(node: Any) -> Any:
         return [_clean(v) for v in node]
     if not isinstance(node, dict):
         return node
-    if "$ref" in node:
+    if isinstance(node.get("$ref"), str):
         ref = {"$ref": node["$ref"].replace("#/$defs/", "#/components/schemas/")}
         rest = {k: _clean(v) for k, v in node.items() if k != "$ref"}
         return {"allOf": [ref], "default": {}, **rest} if rest else ref

@@ -17,6 +17,7 @@ def _info_of(spec: Obj) -> RequestInfo:
         raise errors.bad_request("exactly one of resourceAttributes and nonResourceAttributes must be specified")
     if path:
         return RequestInfo(path.get("path", ""), path.get("verb", ""))
+    resource = resource or {}
     return RequestInfo(
         "",
         resource.get("verb", ""),

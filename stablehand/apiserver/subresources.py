@@ -368,7 +368,7 @@ async def component_statuses(core: Core, request: Request) -> Answer:
         }
         for name in ("controller-manager", "etcd-0", "scheduler")
     ]
-    entries = [Entry(o, present.Response(o).raw, 0) for o in items]
+    entries = [Entry(o, Response(o).raw, 0) for o in items]
     if request.info.name:
         for entry in entries:
             if entry.obj["metadata"]["name"] == request.info.name:

@@ -9,7 +9,7 @@ from stablehand.machinery.types import Obj
 def get_condition(status: Obj | None, kind: str) -> Obj | None:
     for condition in (status or {}).get("conditions") or ():
         if condition.get("type") == kind:
-            return condition  # type: ignore[no-any-return]
+            return condition
     return None
 
 
@@ -56,4 +56,4 @@ def is_pod_available(pod: Obj, min_ready_seconds: int, now: float) -> bool:
     if min_ready_seconds <= 0:
         return True
     since = condition.get("lastTransitionTime")
-    return bool(since) and parse_time(since) + min_ready_seconds <= now
+    return since is not None and parse_time(since) + min_ready_seconds <= now

@@ -45,6 +45,7 @@ class Informer:
         self._synced = asyncio.Event()
         # Deletions we made ourselves, by uid, until the watch has shown them: a late MODIFIED must not revive one.
         self._gone: dict[str, int] = {}
+        self._watched = 0  # the newest revision the watch has shown
 
     # -- reading
 
@@ -87,7 +88,9 @@ class Informer:
 
     def observe(self, obj: Obj) -> None:
         """Takes in the answer to a write of our own, so that the next look is never older than that write."""
-        if obj["metadata"].get("uid") not in self._gone:
+        # What the watch has already told of is newer than the answer to an older write: an object deleted meanwhile
+        # must not come back.
+        if obj["metadata"].get("uid") not in self._gone and resource_version(obj) > self._watched:
             self._put(obj)
 
     def observe_delete(self, obj: Obj) -> None:
@@ -187,7 +190,8 @@ class Informer:
                         self.resource, self._namespace, label_selector=self._labels, field_selector=self._fields
                     )
                     self._replace(listed.get("items") or [])
-                    revision = listed["metadata"]["resourceVersion"]
+                    revision = str(listed["metadata"]["resourceVersion"])
+                    self._watched = int(revision)
                     self._synced.set()
                 async for event in self._client.watch(
                     self.resource,
@@ -197,6 +201,7 @@ class Informer:
                     field_selector=self._fields,
                 ):
                     revision = event.object["metadata"]["resourceVersion"]
+                    self._watched = int(revision)
                     if event.type != "BOOKMARK":
                         self._apply(event.type, event.object)
                     backoff.reset()

@@ -31,5 +31,5 @@ def check(core: Core, a: Attributes) -> None:
             raise errors.forbidden(a.resource, a.name, f'node "{node}" can only update pod status')
     if key == "leases.coordination.k8s.io" and a.namespace == "kube-node-lease" and a.name != node:
         raise errors.forbidden(
-            a.resource, a.name, f"can only access node lease with the same name as the requesting node"
+            a.resource, a.name, "can only access node lease with the same name as the requesting node"
         )

@@ -42,7 +42,7 @@ class NodeAuthorizer:
         if info.plural == "persistentvolumes":
             entry = self._storage.collection(resource("persistentvolumes")).get(("", info.name))
             claim = nested(entry.obj, "spec", "claimRef") if entry is not None else None
-            return bool(claim) and self._uses(
+            return claim is not None and self._uses(
                 node, claim.get("namespace", ""), "persistentvolumeclaims", claim.get("name")
             )
         return self._uses(node, info.namespace, info.plural, info.name)
@@ -57,7 +57,8 @@ class NodeAuthorizer:
 
 def references(pod: Obj, plural: str) -> set[str]:
     """Names of the secrets, configmaps or claims that a pod refers to."""
-    spec, found = pod.get("spec") or {}, set[str]()
+    spec = pod.get("spec") or {}
+    found: set[str | None] = set()
     field, env_field, from_field = (
         ("secret", "secretKeyRef", "secretRef")
         if plural == "secrets"
@@ -75,7 +76,7 @@ def references(pod: Obj, plural: str) -> set[str]:
         for projection in nested(volume, "projected", "sources") or ():
             found.add((projection.get(field) or {}).get("name"))
     if plural == "persistentvolumeclaims":
-        return found
+        return {name for name in found if name}
     for group in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(group) or ():
             for env in container.get("env") or ():

@@ -183,7 +183,7 @@ async def _delete(core: Core, row: Resource, entry: Entry, options: Obj, is_dry:
     if row.key == "namespaces":
         obj.setdefault("status", {})["phase"] = "Terminating"
     if obj == entry.obj or is_dry:
-        return Entry(obj, present.Response(obj).raw, entry.revision), False
+        return Entry(obj, Response(obj).raw, entry.revision), False
     return await core.storage.put(collection, key, obj, entry.revision), False
 
 

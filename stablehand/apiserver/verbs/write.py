@@ -162,7 +162,7 @@ async def create_object(
             if is_dry:
                 if collection.get(key) is not None:
                     raise RevisionMismatch("", 1)
-                return Entry(obj, present.Response(obj).raw, 0)
+                return Entry(obj, Response(obj).raw, 0)
             return await core.storage.put(collection, key, obj, 0)
         except RevisionMismatch:
             if release is not None:
@@ -301,7 +301,7 @@ async def store_update(core: Core, row: Resource, old: Entry, obj: Obj, is_dry: 
             return await remove(core, row, collection, key, old, obj)
         release = core.allocator.allocate(row, obj, old.obj, is_dry) if core.allocator is not None else None
         if is_dry:
-            return Entry(obj, present.Response(obj).raw, 0)
+            return Entry(obj, Response(obj).raw, 0)
         try:
             return await core.storage.put(collection, key, obj, old.revision)
         except BaseException:
@@ -326,7 +326,7 @@ async def remove(core: Core, row: Resource, collection: Collection, key: Key, ol
     if core.allocator is not None:
         core.allocator.release(row, old.obj)
     last = {**last, "metadata": {**last["metadata"], "resourceVersion": str(revision)}}
-    return Entry(last, present.Response(last).raw, revision)
+    return Entry(last, Response(last).raw, revision)
 
 
 def respond(core: Core, request: Request, res: Resource, entry: Entry, code: int = 200) -> Response:
