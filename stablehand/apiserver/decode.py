@@ -49,6 +49,10 @@ def body(request: Request) -> Any:
             return load_yaml(request.raw)
         except Exception as e:
             raise errors.bad_request(f"error decoding YAML: {e}") from e
+    if content_type == "application/vnd.kubernetes.protobuf":
+        from stablehand.apiserver import protobuf
+
+        return protobuf.decode(request.raw)
     if content_type in _JSON or content_type.endswith("+json"):
         try:
             return orjson.loads(request.raw)

@@ -40,10 +40,7 @@ def up_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-node", action="store_true", help="a control plane without a node agent; needs no root")
     parser.add_argument("--stop-pods", action="store_true", help="stop the pods when Stablehand stops")
     parser.add_argument(
-        "--store",
-        default="sqlite",
-        metavar="STORE",
-        help="sqlite (default), memory, or etcd URLs: http://127.0.0.1:2379",
+        "--store", default="sqlite", choices=("sqlite", "memory"), help="where objects are kept; default: %(default)s"
     )
     parser.add_argument("--node-name", metavar="NAME", help="default: the host name")
     parser.add_argument("--pod-cidr", default=UpConfig.pod_cidr, metavar="CIDR", help="default: %(default)s")

@@ -56,7 +56,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class UpConfig:
-    """`listen` is (host, port). `nfs` is the folder to export, or None. `store` is "sqlite", "memory" or etcd URLs."""
+    """`listen` is (host, port). `nfs` is the folder to export, or None. `store` is "sqlite" or "memory"."""
 
     paths: Paths
     listen: tuple[str, int] = ("127.0.0.1", 6443)

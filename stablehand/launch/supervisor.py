@@ -69,8 +69,10 @@ def listen(host: str, port: int, *, free: bool = False) -> socket.socket:
 
 
 class Supervisor:
-    def __init__(self, config: UpConfig, progress: Progress = lambda line: None) -> None:
+    def __init__(self, config: UpConfig, progress: Progress = lambda line: None, *, alone: bool = False) -> None:
+        """`alone`: the API server and nothing else."""
         self.config = config
+        self._alone = alone
         self._progress = progress
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._started = time.monotonic()
@@ -103,7 +105,8 @@ class Supervisor:
         await self._write_kubeconfig(pki, port)
         self._say(f"API server answers on https://{_shown(config.listen[0])}:{port}")
         try:
-            self._start_parts(server, pki, port)
+            if not self._alone:
+                self._start_parts(server, pki)
             self._write_state(port)
             if config.node:
                 ready = asyncio.create_task(self.node_ready.wait())
@@ -157,7 +160,7 @@ class Supervisor:
         host = _shown(self.config.listen[0])
         write_kubeconfig(self.config.paths.kubeconfig, f"https://{host}:{port}", pki.ca_file, crt, key)
 
-    def _start_parts(self, server: Any, pki: Pki, port: int) -> None:
+    def _start_parts(self, server: Any, pki: Pki) -> None:
         from stablehand.launch import parts
 
         for name, coroutine in parts.all_parts(self.config, server, pki, self.node_ready):
@@ -213,11 +216,7 @@ def make_backend(config: UpConfig) -> Any:
         from stablehand.store.sqlite import SqliteBackend
 
         return SqliteBackend(config.paths.database)
-    try:
-        from stablehand.store.etcd import EtcdBackend
-    except ImportError as e:
-        raise LaunchError(f"--store {config.store}: {e}") from e
-    return EtcdBackend(config.store)
+    raise LaunchError(f"--store {config.store!r}: use sqlite or memory")
 
 
 def serving_context(pki: Pki, config: UpConfig) -> ssl.SSLContext:

@@ -7,7 +7,7 @@ from stablehand.apiserver.contract import Answer, Request, Response, StatusError
 from stablehand.apiserver.core import Attributes, Core
 from stablehand.apiserver.decode import body
 from stablehand.apiserver.storage.watchers import Entry
-from stablehand.apiserver.verbs import present, write
+from stablehand.apiserver.verbs import write
 from stablehand.apiserver.verbs.list import answer
 from stablehand.apiserver.verbs.select import matcher
 from stablehand.machinery.meta import nested

@@ -172,7 +172,9 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
                 schema,
             )
         except ownership.ApplyConflict as e:
-            raise errors.apply_conflict(e.message, e.causes()) from e
+            raise errors.apply_conflict(
+                e.message, [{"reason": "FieldManagerConflict", "message": m, "field": p} for m, p in e.causes]
+            ) from e
         except ownership.ApplyError as e:
             raise StatusError(e.code, "BadRequest", e.message) from e
         if obj is old.obj:

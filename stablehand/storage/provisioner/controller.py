@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from stablehand.client import AlreadyExists, Client, Forbidden, NotFound
+from stablehand.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
 from stablehand.machinery import meta
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
 from stablehand.machinery.volumes import class_of
-from stablehand.runtime import Controller, EventRecorder, Informers, Result, Terminal, WorkQueue
+from stablehand.runtime import Controller, EventRecorder, Informers, Result, Terminal
 from stablehand.storage.provisioner import plan
 from stablehand.storage.provisioner.classes import CLASSES
 from stablehand.storage.provisioner.config import ProvisionerConfig
@@ -34,7 +34,7 @@ class Provisioner(Controller):
     ) -> None:
         super().__init__(workers=4)
         self.name = f"provisioner {config.name}"
-        self.queue = WorkQueue(RETRY_FIRST, RETRY_LONGEST)
+        self._failures: dict[Key, int] = {}
         self._client: Client = config.client
         self._provisioner = config.name
         self._backend = backend
@@ -72,30 +72,36 @@ class Provisioner(Controller):
         if what == "claim":
             claim = self._claims.cached(namespace, name)
             if claim is not None:
-                await self._attempt(key, claim, "ProvisioningFailed", self._provision)
+                return await self._attempt(key, claim, "ProvisioningFailed", self._provision)
         else:
             pv = self._volumes.cached("", name)
             if pv is not None and plan.must_delete(pv, self._provisioner):
-                await self._attempt(key, pv, "VolumeFailedDelete", self._remove)
+                return await self._attempt(key, pv, "VolumeFailedDelete", self._remove)
+        self._failures.pop(key, None)
         return None
 
     async def _attempt(
         self, key: Key, obj: Obj, reason: str, work: Callable[[Obj], Coroutine[Any, Any, None]]
-    ) -> None:
-        """Runs `work`; a failure becomes an event and, after the last attempt, the end."""
+    ) -> Result | None:
+        """Runs `work`; a failure becomes an event and a later attempt, until there were enough of them."""
         try:
             await work(obj)
         except Terminal as e:
             self._event(obj, "Warning", reason, str(e))
             raise
-        except (plan.PlanError, OSError, Forbidden) as e:
-            text = f"failed to provision volume with StorageClass {class_of(obj)!r}: {e}" if key[0] == "claim" else str(e)
-            self._event(obj, "Warning", reason, text.replace("'", '"', 2) if key[0] == "claim" else text)
-            log.warning("%s %s/%s: %s", *key, e)
-            if self.queue.failures(key) >= ATTEMPTS - 1:
+        except (plan.PlanError, OSError, ApiError, Unavailable) as e:
+            text = str(e)
+            if key[0] == "claim":
+                text = f'failed to provision volume with StorageClass "{class_of(obj)}": {text}'
+            self._event(obj, "Warning", reason, text)
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            if failures >= ATTEMPTS:
+                del self._failures[key]
                 raise Terminal(f"giving up after {ATTEMPTS} attempts: {e}") from e
-            self.queue.retry(key)
-            raise _Again from e
+            log.warning("%s %s: %s", key[0], meta.name(obj), e)
+            return Result(after=min(RETRY_LONGEST, RETRY_FIRST * 2.0 ** (failures - 1)))
+        self._failures.pop(key, None)
+        return None
 
     async def _provision(self, claim: Obj) -> None:
         storage_class = await self._class(class_of(claim))
@@ -140,7 +146,3 @@ class Provisioner(Controller):
     def _event(self, obj: Obj, kind: str, reason: str, message: str) -> None:
         typed = {"apiVersion": "v1", "kind": "PersistentVolume" if reason == "VolumeFailedDelete" else CLAIMS.kind}
         self._events.event({**obj, **typed}, kind, reason, message)
-
-
-class _Again(Exception):
-    """Already said and queued."""

@@ -1,0 +1,56 @@
+# Stablehand's targets; `make help` lists them. A fresh Debian or Ubuntu machine needs only make, python3 and root.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= /var/lib/stablehand
+
+.PHONY: help setup system demo test unit integration check format bench up down clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/.installed: pyproject.toml
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { scripts/system python3-venv && $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+setup: $(BIN)/.installed ## the virtual environment
+
+system: ## what pods need, from Debian's packages
+	@scripts/system containerd runc containernetworking-plugins nftables iproute2
+
+demo: setup system ## play the main job: stable names, order and storage
+	@$(BIN)/python scripts/demo.py
+
+test: setup system check unit integration ## everything that is tested
+
+unit: setup ## the fast tests
+	@$(BIN)/pytest -q tests/unit tests/contract
+
+integration: setup system ## the tests on real containerd, real kubectl
+	@$(BIN)/pytest -q tests/integration
+
+check: setup ## format, lint, types, layers
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports | tail -3
+
+format: setup ## format the sources
+	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
+
+bench: setup ## measure, and print each figure
+	@$(BIN)/python benchmarks/run.py
+
+up: setup system ## start Stablehand in the background
+	@$(BIN)/stablehand up --detach --data-dir $(DATA)
+
+down: setup ## stop it, and its pods
+	@$(BIN)/stablehand down --pods --data-dir $(DATA)
+
+clean: ## leave nothing behind: pods, network, data, environment
+	@if [ -x $(BIN)/stablehand ]; then \
+	  [ -d $(DATA) ] && $(BIN)/stablehand down --pods --data-dir $(DATA) || true; \
+	  [ -d .cache/demo ] && $(BIN)/stablehand down --pods --data-dir $(CURDIR)/.cache/demo || true; fi
+	@rm -rf $(DATA) .cache $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

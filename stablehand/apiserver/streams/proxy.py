@@ -1,0 +1,135 @@
+"""pods/proxy, services/proxy and nodes/proxy: plain HTTP to what the name means, upgrades included."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from stablehand.apiserver import errors
+from stablehand.apiserver.contract import Answer, Request, Upgrade
+from stablehand.apiserver.core import Core
+from stablehand.apiserver.streams import kubelet, pipe, targets
+from stablehand.machinery.meta import nested
+from stablehand.machinery.types import Obj
+
+_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "proxy-authorization"}
+_DROPPED = _HOP | {"host", "authorization", "content-length"}
+
+
+@dataclass(slots=True)
+class _Target:
+    scheme: str
+    address: str
+    port: int
+
+
+def split_name(text: str) -> tuple[str, str, str]:
+    """(scheme, name, port) of `name`, `name:port` or `scheme:name:port`."""
+    parts = text.split(":")
+    if len(parts) == 1:
+        return "", text, ""
+    if len(parts) == 2:
+        return "", parts[0], parts[1]
+    if len(parts) == 3 and parts[0] in ("http", "https", ""):
+        return parts[0], parts[1], parts[2]
+    raise errors.bad_request(f'invalid proxy request "{text}"')
+
+
+async def handle(core: Core, request: Request) -> Answer:
+    if request.http is None:
+        raise errors.bad_request("proxy needs a connection")
+    target = _target(core, request)
+    parts = request.http.rel_url.raw_path.split("/proxy", 1)
+    path = (parts[1] if len(parts) == 2 else "") or "/"
+    url = URL(f"{target.scheme}://{kubelet.host(target.address, target.port)}{path}", encoded=True)
+    if query := request.http.rel_url.raw_query_string:
+        url = URL(f"{url}?{query}", encoded=True)
+    context = kubelet.context(core) if target.scheme == "https" else None
+
+    async def run(http: Any) -> web.StreamResponse:
+        if "Upgrade" in http.headers:
+            return await pipe.proxy_upgrade(http, target.address, target.port, url.raw_path_qs, context)
+        return await _forward(core, http, request, url)
+
+    return Upgrade(run)
+
+
+def _target(core: Core, request: Request) -> _Target:
+    info = request.info
+    assert info.resource is not None
+    scheme, name, port = split_name(info.name)
+    if info.resource.key == "nodes":
+        address, number = targets.kubelet_address(core, name)
+        return _Target("https", address, int(port) if port.isdigit() else number)
+    if info.resource.key == "services":
+        return _service(core, targets.find(core, "services", info.namespace, name), scheme, port)
+    pod = targets.find(core, "pods", info.namespace, name)
+    address = str(nested(pod, "status", "podIP") or "")
+    if not address:
+        raise errors.bad_request("address not allowed")
+    if not port:
+        declared = [p for c in pod["spec"]["containers"] for p in c.get("ports") or ()]
+        port = str(declared[0]["containerPort"]) if declared else "80"
+    if not port.isdigit():
+        raise errors.bad_request(f'invalid pod request "{info.name}"')
+    return _Target(scheme or "http", address, int(port))
+
+
+def _service(core: Core, service: Obj, scheme: str, port: str) -> _Target:
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    ports = service["spec"].get("ports") or []
+    if not port and len(ports) == 1:
+        chosen = ports[0]
+    else:
+        chosen = next((p for p in ports if port in (p.get("name", ""), str(p["port"]))), None)
+    if chosen is None:
+        raise errors.unavailable(f'no service port "{port}" found for service "{name}"')
+    endpoints = targets.find(core, "endpoints", namespace, name)
+    found = [
+        (address["ip"], p["port"])
+        for subset in endpoints.get("subsets") or ()
+        for p in subset.get("ports") or ()
+        if p.get("name", "") == chosen.get("name", "")
+        for address in subset.get("addresses") or ()
+    ]
+    if not found:
+        raise errors.unavailable(f'no endpoints available for service "{name}"')
+    address, number = random.choice(found)
+    return _Target(scheme or "http", address, number)
+
+
+async def _forward(core: Core, http: Any, request: Request, url: URL) -> web.StreamResponse:
+    headers = [(k, v) for k, v in http.headers.items() if k.lower() not in _DROPPED]
+    response: web.StreamResponse
+    try:
+        with pipe.ended_by_client(http):
+            async with kubelet.session(core).request(
+                http.method,
+                url,
+                headers=headers,
+                data=request.raw or None,
+                ssl=kubelet.context(core) if url.scheme == "https" else True,
+                allow_redirects=False,
+                skip_auto_headers=("Content-Type", "User-Agent"),
+            ) as answer:
+                response = web.StreamResponse(status=answer.status, reason=answer.reason)
+                for key, value in answer.headers.items():
+                    if key.lower() not in _HOP:
+                        response.headers.add(key, value)
+                await response.prepare(http)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+    except (aiohttp.ClientError, TimeoutError) as e:
+        if http.transport is None:
+            raise ConnectionResetError from e
+        status = errors.unavailable(f"error trying to reach service: {e or 'i/o timeout'}").status()
+        return web.json_response(status, status=503)
+    with contextlib.suppress(ConnectionError):
+        await response.write_eof()
+    return response

@@ -1,0 +1,201 @@
+"""Stablehand's own NFS server: one exported folder, served by nfs-ganesha in user space. Mounting it is the node's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from stablehand.storage.errors import StorageError
+
+log = logging.getLogger("stablehand.nfs")
+
+PORT = 2049
+_START_SECONDS = 20.0
+_PLUGIN_DIRS = ("/usr/lib/ganesha", "/usr/lib/x86_64-linux-gnu/ganesha", "/usr/lib/aarch64-linux-gnu/ganesha")
+
+
+def render_config(folder: Path, state_dir: Path, bind: str, protocols: str, plugins: str) -> str:
+    """ganesha.conf: one read-write export without root squashing, graceless, no kernel, no DBus needed."""
+    q = json.dumps
+    return f"""NFS_CORE_PARAM {{
+  Protocols = {protocols};
+  Bind_addr = {bind};
+  NFS_Port = {PORT};
+  Enable_UDP = false;
+  Enable_NLM = false;
+  Enable_RQUOTA = false;
+  Plugins_Dir = {q(plugins)};
+}}
+NFSv4 {{
+  Graceless = true;
+  RecoveryBackend = fs;
+  RecoveryRoot = {q(str(state_dir / "recovery"))};
+}}
+NFS_KRB5 {{ Active_krb5 = false; }}
+EXPORT {{
+  Export_Id = 1;
+  Path = {q(str(folder))};
+  Pseudo = {q(str(folder))};
+  Protocols = {protocols};
+  Access_Type = RW;
+  Squash = No_Root_Squash;
+  SecType = sys;
+  FSAL {{ Name = VFS; }}
+}}
+"""
+
+
+class NfsServer:
+    """`start` returns when the server answers, `stop` when it has ended. `showmount` says whether -e lists it."""
+
+    def __init__(self, folder: Path, state_dir: Path, bind: str = "127.0.0.1") -> None:
+        self.folder, self.bind = folder, bind
+        self._state = state_dir
+        self._process: subprocess.Popen[bytes] | None = None
+        self._rpcbind: subprocess.Popen[bytes] | None = None
+        self.showmount = False
+
+    @property
+    def log_file(self) -> Path:
+        return self._state / "ganesha.log"
+
+    @property
+    def pid_file(self) -> Path:
+        return self._state / "ganesha.pid"
+
+    async def start(self) -> None:
+        """Raises StorageError when ganesha is missing, the port is taken, or it ends at once."""
+        binary = shutil.which("ganesha.nfsd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        plugins = next((d for d in _PLUGIN_DIRS if (Path(d) / "libfsalvfs.so").exists()), "")
+        if binary is None or not plugins:
+            raise StorageError("NFS needs nfs-ganesha: apt-get install nfs-ganesha nfs-ganesha-vfs")
+        if os.geteuid() != 0:
+            raise StorageError("serving NFS needs root: start Stablehand with sudo")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self._state / "recovery").mkdir(parents=True, exist_ok=True)
+        await self._end_old()
+        if await self._answers():
+            raise StorageError(f"an NFS server runs on {self.bind}:{PORT} already: stop it, or leave out --nfs")
+        self.showmount = await self._ensure_rpcbind()
+        config = self._state / "ganesha.conf"
+        config.write_text(
+            render_config(self.folder, self._state, self.bind, "3, 4" if self.showmount else "4", plugins)
+        )
+        arguments = ["-F", "-f", str(config), "-L", str(self.log_file), "-p", str(self.pid_file), "-N", "NIV_EVENT"]
+        with open(self._state / "ganesha.out", "wb") as out:
+            self._process = subprocess.Popen(
+                [binary, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/"
+            )
+        deadline = asyncio.get_running_loop().time() + _START_SECONDS
+        while not await self._answers():
+            if self._process.poll() is not None or asyncio.get_running_loop().time() > deadline:
+                text = self._tail()
+                await self.stop()
+                raise StorageError(f"ganesha.nfsd does not serve {self.folder}: {text} (see {self.log_file})")
+            await asyncio.sleep(0.05)
+        log.info("%s is exported on %s (pid %s)", self.folder, self.bind, self._process.pid)
+
+    async def watch(self) -> None:
+        """Restarts the server whenever it dies, until cancelled."""
+        while self._process is not None:
+            await asyncio.to_thread(self._process.wait)
+            if self._process is None:
+                return
+            log.error("ganesha.nfsd ended: %s; starting it again", self._tail())
+            await asyncio.sleep(1)
+            await self.start()
+
+    async def stop(self) -> None:
+        """Ends the server, and rpcbind where it is ours."""
+        process, self._process = self._process, None
+        rpcbind, self._rpcbind = self._rpcbind, None
+        for child in (process, rpcbind):
+            if child is not None:
+                await _end(child)
+        with contextlib.suppress(FileNotFoundError):
+            self.pid_file.unlink()
+
+    async def _answers(self) -> bool:
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(self.bind, PORT), 2)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    async def _ensure_rpcbind(self) -> bool:
+        """Is there an rpcbind, or can we start one? Without it only NFS 4 is served."""
+        if await _connects("127.0.0.1", 111):
+            return True
+        binary = shutil.which("rpcbind", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        if binary is None:
+            log.info("no rpcbind: NFS 4 only, showmount will not list the export")
+            return False
+        self._rpcbind = subprocess.Popen(
+            [binary, "-f", "-w", "-h", "127.0.0.1"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for _ in range(60):
+            if await _connects("127.0.0.1", 111):
+                return True
+            if self._rpcbind.poll() is not None:
+                break
+            await asyncio.sleep(0.05)
+        log.warning("rpcbind does not start: NFS 4 only, showmount will not list the export")
+        await _end(self._rpcbind)
+        self._rpcbind = None
+        return False
+
+    async def _end_old(self) -> None:
+        """Ends the ganesha that a killed Stablehand left behind."""
+        try:
+            pid = int(self.pid_file.read_text())
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return
+        if str(self._state / "ganesha.conf").encode() not in command:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                os.kill(pid, 0)
+            os.kill(pid, signal.SIGKILL)
+
+    def _tail(self) -> str:
+        try:
+            lines = self.log_file.read_text(errors="replace").splitlines()
+        except OSError:
+            return "it wrote no log"
+        worst = [line for line in lines[-60:] if ":CRIT :" in line or ":FATAL :" in line or ":MAJ :" in line]
+        return "; ".join(line.partition("] ")[2] or line for line in (worst or lines)[-2:])
+
+
+async def _connects(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port, family=socket.AF_INET), 2)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+async def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            await asyncio.to_thread(child.wait, 10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            await asyncio.to_thread(child.wait)

@@ -1,0 +1,93 @@
+"""A real `stablehand up` per module, and the real kubectl against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class Cluster:
+    """A running Stablehand; `kubectl` runs the real one against it."""
+
+    def __init__(self, data_dir: Path, *flags: str) -> None:
+        from kubectl import kubectl  # type: ignore[import-not-found]
+
+        self.data_dir = data_dir
+        self._kubectl = kubectl(ROOT / ".cache" / "bin")
+        self.flags = flags
+        self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
+        read_end, write_end = os.pipe()
+        self.log = open(self.data_dir.with_suffix(".log"), "ab")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stablehand", "up", "--data-dir", str(self.data_dir), "--ready-fd", str(write_end)]
+            + ["--listen", f"127.0.0.1:{self.port}", *self.flags],
+            pass_fds=(write_end,),
+            stdout=self.log,
+            stderr=self.log,
+        )
+        os.close(write_end)
+        with os.fdopen(read_end, "rb") as pipe:
+            if pipe.read() != b"ok\n":
+                raise RuntimeError(self.data_dir.with_suffix(".log").read_text())
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+        self.process.wait(60)
+        self.log.close()
+
+    def kubectl(self, *args: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "KUBECONFIG": str(self.data_dir / "kubeconfig.yaml"), "HOME": str(self.data_dir.parent)}
+        done = subprocess.run(
+            [self._kubectl, *args], capture_output=True, text=True, env=env, input=stdin, timeout=120, check=False
+        )
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {' '.join(args)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def get(self, *args: str) -> Any:
+        return json.loads(self.kubectl("get", *args, "-o", "json").stdout)
+
+    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+        """Waits for a condition on the cluster; its true value."""
+        deadline = time.monotonic() + seconds
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"not within {seconds} s; events:\n{self.kubectl('get', 'events', '-A', check=False).stdout}"
+                )
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Everything but a node."""
+    cluster = Cluster(tmp_path_factory.mktemp("cp") / "data", "--no-node")
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
