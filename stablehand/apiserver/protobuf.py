@@ -56,7 +56,9 @@ _TABLE = {
     "Strategy": "1:type",
     "PodTemplate": "1:metadata:ObjectMeta 2:spec:PodSpec",
     "PodSpec": "2:containers:*Container 3:restartPolicy 4:terminationGracePeriodSeconds:i 6:dnsPolicy 8:serviceAccountName "
-    "9:serviceAccount 7:nodeSelector:m 10:nodeName 11:hostNetwork:b 12:hostPID:b 13:hostIPC:b 14:securityContext:Empty 15:imagePullSecrets:*LocalRef 16:hostname 17:subdomain 19:schedulerName",
+    "9:serviceAccount 7:nodeSelector:m 10:nodeName 11:hostNetwork:b 12:hostPID:b 13:hostIPC:b 14:securityContext:Empty 15:imagePullSecrets:*LocalRef 16:hostname 17:subdomain 19:schedulerName "
+    "5:activeDeadlineSeconds:i 20:initContainers:*Container 21:automountServiceAccountToken:b 24:priorityClassName 25:priority:i "
+    "30:enableServiceLinks:b 31:preemptionPolicy",
     "Container": "1:name 2:image 3:command:S 4:args:S 5:workingDir 6:ports:*ContainerPort 7:env:*Env 8:resources:Resources "
     "13:terminationMessagePath 14:imagePullPolicy 16:stdin:b 17:stdinOnce:b 18:tty:b 20:terminationMessagePolicy",
     "ContainerPort": "1:name 2:hostPort:i 3:containerPort:i 4:protocol 5:hostIP",

@@ -4,7 +4,6 @@ that nfs-subdir-external-provisioner reads, so that its Deployments work unchang
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
@@ -44,36 +43,28 @@ def namespace() -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    import asyncio
-
     from stablehand import storage
-    from stablehand.client import connect
+    from stablehand.cli.apart import run_part
+    from stablehand.client import Client
     from stablehand.runtime.leases import LeadershipLost
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-    async def serve() -> None:
-        client = await connect(args.kubeconfig, user_agent="stablehand-provisioner")
-        try:
-            await storage.run(
-                storage.ProvisionerConfig(
-                    client=client,
-                    kind=args.kind,
-                    name=args.name,
-                    root=args.root,
-                    server=args.server,
-                    path=args.path,
-                    leader_elect=args.leader_elect,
-                    node_name=args.node_name,
-                    namespace=namespace(),
-                )
+    async def part(client: Client) -> None:
+        await storage.run(
+            storage.ProvisionerConfig(
+                client=client,
+                kind=args.kind,
+                name=args.name,
+                root=args.root,
+                server=args.server,
+                path=args.path,
+                leader_elect=args.leader_elect,
+                node_name=args.node_name,
+                namespace=namespace(),
             )
-        finally:
-            await client.close()
+        )
 
     try:
-        asyncio.run(serve())
+        return run_part(args.kubeconfig, "stablehand-provisioner", part)
     except LeadershipLost as e:
         print(f"stablehand provisioner: {e}", file=sys.stderr)
         return 1
-    return 0

@@ -78,6 +78,11 @@ class UpConfig:
         return str(ipaddress.ip_network(self.pod_cidr)[1])
 
     @property
+    def service_table(self) -> str:
+        """The nft table of Services' virtual IPs; one per bridge."""
+        return "stablehand_services" if self.bridge == "stablehand0" else f"{self.bridge}_services"
+
+    @property
     def run_dir(self) -> Path:
         """Sockets and mounts; one per bridge, short enough for unix sockets."""
         return Path("/run/stablehand" if self.bridge == "stablehand0" else f"/run/{self.bridge}")

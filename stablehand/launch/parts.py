@@ -12,6 +12,7 @@ from stablehand.launch.errors import LaunchError
 from stablehand.launch.inprocess import in_process_client
 from stablehand.launch.pki import Pki
 
+NFS_PROVISIONER = "stablehand.dev/nfs"
 Part = tuple[str, Coroutine[Any, Any, None]]
 
 
@@ -31,6 +32,76 @@ def all_parts(config: UpConfig, server: ApiServer, pki: Pki, node_ready: asyncio
 
         kubelet = client(f"system:node:{config.node_name}", ("system:nodes",), manager="kubelet")
         yield "node", node.run(node_config(config, pki, kubelet), ready=node_ready)
+        yield "network", _network(config, client("system:kube-proxy", manager="kube-proxy"))
+        # Makes its own Service in kube-system, as an administrator would.
+        admin = client("stablehand:dns", ("system:masters",), manager="stablehand-dns")
+        yield "dns", _dns(config, client("system:kube-dns", manager="kube-dns"), admin)
+        yield "provisioner", _storage(config, server)
+
+
+async def _network(config: UpConfig, client: Any) -> None:
+    from stablehand import network
+
+    await network.run(
+        network.NetworkConfig(
+            client,
+            table=config.service_table,
+            pod_cidr=config.pod_cidr,
+            node_name=config.node_name,
+            node_ips=(config.gateway,),
+        )
+    )
+
+
+async def _dns(config: UpConfig, client: Any, admin: Any) -> None:
+    from stablehand import dns
+    from stablehand.dns.service import ensure_dns_service
+
+    await ensure_dns_service(admin, config.cluster_dns, config.gateway, 53)
+    await dns.run(
+        dns.DnsConfig(
+            client,
+            domain=config.cluster_domain,
+            listen=((config.gateway, 53),),
+            cluster_cidrs=(config.pod_cidr, config.service_cidr),
+        )
+    )
+
+
+async def _storage(config: UpConfig, server: ApiServer) -> None:
+    """The class `standard` on local folders and, with --nfs, the NFS server and the class `nfs`."""
+    from stablehand import storage
+    from stablehand.aiokit.tasks import run_all
+
+    admin = in_process_client(server, "stablehand:storage", ("system:masters",), manager="stablehand-storage")
+    client = in_process_client(server, "system:stablehand:provisioner", manager="stablehand-provisioner")
+    config.paths.volumes.mkdir(mode=0o711, parents=True, exist_ok=True)
+    await storage.ensure_class(admin, "standard", storage.LOCAL_PROVISIONER, True)
+    jobs = [
+        storage.run(
+            storage.ProvisionerConfig(
+                client, "local", storage.LOCAL_PROVISIONER, config.paths.volumes, node_name=config.node_name
+            )
+        )
+    ]
+    nfs = None
+    if config.nfs is not None:
+        config.nfs.mkdir(parents=True, exist_ok=True)
+        nfs = storage.NfsServer(config.nfs, config.paths.nfs, bind=config.gateway)
+        await nfs.start()
+        await storage.ensure_class(admin, "nfs", NFS_PROVISIONER, False)
+        jobs.append(
+            storage.run(
+                storage.ProvisionerConfig(
+                    client, "nfs", NFS_PROVISIONER, config.nfs, server=config.gateway, path=str(config.nfs)
+                )
+            )
+        )
+    try:
+        await run_all(*jobs)
+    finally:
+        if nfs is not None:
+            await nfs.stop()
 
 
 def node_config(config: UpConfig, pki: Pki | None, client: Any) -> Any:
@@ -72,6 +143,7 @@ def mirrors(texts: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 async def teardown(config: UpConfig) -> None:
     """Ends pods, containerd, mounts, bridge and rules of a data directory whose Stablehand is stopped."""
-    from stablehand import node
+    from stablehand import network, node
 
+    await network.teardown(config.service_table)
     await node.teardown(node_config(config, None, None), pods=True)
