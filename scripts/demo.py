@@ -82,11 +82,19 @@ def main() -> None:
     demo.say("images, built from Debian packages where registries cannot be reached")
     archive = images / "httpd.tar"
     if not archive.exists():
-        stablehand("image", "build", "httpd", "--out", str(archive))
+        stablehand("image", "build", "httpd", "--output", str(images))
     if not (DATA / "state.json").exists():
         demo.say("stablehand up")
         stablehand("up", "--detach", "--data-dir", str(DATA))
-    demo.until("node Ready", lambda: "True" in demo.run("get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}", show=False))
+    demo.until(
+        "node Ready",
+        lambda: (
+            "True"
+            in demo.run(
+                "get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}", show=False
+            )
+        ),
+    )
 
     demo.say("1. names and order: a StatefulSet of three behind a headless Service")
     demo.run("apply", "-f", str(EXAMPLES / "order.yaml"))
@@ -106,8 +114,10 @@ def main() -> None:
     demo.run("delete", "pod", f"{SET}-1", "--wait=false")
     demo.until(
         f"{SET}-1 is another pod of the same name",
-        lambda: demo.run("get", "pod", f"{SET}-1", "--ignore-not-found", "-o", "jsonpath={.metadata.uid}", show=False)
-        not in ("", before),
+        lambda: (
+            demo.run("get", "pod", f"{SET}-1", "--ignore-not-found", "-o", "jsonpath={.metadata.uid}", show=False)
+            not in ("", before)
+        ),
     )
     demo.wait_set(3)
     demo.run("exec", f"{SET}-1", "--", "cat", "/mnt/testfile")

@@ -177,8 +177,8 @@ def _message(name: str, data: bytes) -> Obj:
             raise _Unknown(name)
         table = {}
         for entry in _TABLE[name].split():
-            number, field, *kind = entry.split(":")
-            table[int(number)] = (field, kind[0] if kind else "s")
+            digits, field, *given = entry.split(":")
+            table[int(digits)] = (field, given[0] if given else "s")
         _FIELDS[name] = table
     out: Obj = {}
     for number, value in _fields(data):

@@ -22,6 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("ls", help="list the images")
     for action in (load, build, listing):
         options.data_dir(action)
+        action.add_argument(
+            "--bridge", default="stablehand0", metavar="NAME", help="that of `up`; default: %(default)s"
+        )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from stablehand.launch.images import list_images, load
 
     if args.action == "ls":
-        for image in asyncio.run(list_images(args.data_dir)):
+        for image in asyncio.run(list_images(args.data_dir, args.bridge)):
             for name in image.tags or image.digests or (image.id,):
                 print(f"{name}\t{image.size / 1e6:.1f} MB\t{image.id.removeprefix('sha256:')[:12]}")
         return 0
@@ -41,6 +44,6 @@ def run(args: argparse.Namespace) -> int:
         names: list[str] = []
     else:
         path, names = args.file, args.name
-    for name in asyncio.run(load(args.data_dir, path, names)):
+    for name in asyncio.run(load(args.data_dir, args.bridge, path, names)):
         print(name)
     return 0

@@ -23,6 +23,14 @@ from stablehand.launch.imagepython import python_files
 from stablehand.launch.imagerecipes import RECIPES, Recipe
 
 _HOOK = "/usr/share/mmdebstrap/hooks/merged-usr"
+_APPLETS = (
+    "[ [[ arch ash awk base64 basename cat chmod chown chroot clear cmp cp cut date dd df dirname dmesg du echo "
+    "egrep env expr false fgrep find fold free getopt grep groups gunzip gzip head hexdump hostname id ifconfig ip "
+    "kill killall less ln ls md5sum mkdir mkfifo mknod mktemp more mount mv nc netstat nslookup od pidof ping "
+    "printenv printf ps pwd readlink realpath rm rmdir route sed seq sh sha256sum sleep sort stat strings stty sync "
+    "tail tar tee telnet test time timeout top touch tr traceroute true tty umount uname uniq uptime vi watch wc "
+    "wget which who whoami xargs xxd yes zcat"
+)
 _LEFT_OUT = ("usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/info/", "var/cache/", "dev/")
 
 
@@ -126,24 +134,13 @@ def _own(recipe: Recipe) -> Iterator[tuple[tarfile.TarInfo, io.BytesIO | None]]:
         yield member, io.BytesIO(data)
     links = dict(recipe.links)
     if recipe.busybox:
-        links.update({f"bin/{applet}": "busybox" for applet in _applets() if applet != "busybox"})
+        links.update({f"bin/{applet}": "busybox" for applet in _APPLETS.split() if applet != "busybox"})
     for name, target in links.items():
         member = tarfile.TarInfo(name)
         member.type = tarfile.SYMTYPE
         member.linkname = target
         member.mode = 0o777
         yield member, None
-
-
-def _applets() -> list[str]:
-    return (
-        "[ [[ arch ash awk base64 basename cat chmod chown chroot clear cmp cp cut date dd df dirname dmesg du echo "
-        "egrep env expr false fgrep find fold free getopt grep groups gunzip gzip head hexdump hostname id ifconfig ip "
-        "kill killall less ln ls md5sum mkdir mkfifo mknod mktemp more mount mv nc netstat nslookup od pidof ping "
-        "printenv printf ps pwd readlink realpath rm rmdir route sed seq sh sha256sum sleep sort stat strings stty sync "
-        "tail tar tee telnet test time timeout top touch tr traceroute true tty umount uname uniq uptime vi watch wc "
-        "wget which who whoami xargs xxd yes zcat"
-    ).split()
 
 
 def _archive(recipe: Recipe, layer: Path, diff_id: str, work: Path) -> Path:

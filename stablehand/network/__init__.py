@@ -1,1 +1,5 @@
-"""network."""
+"""Services' virtual addresses, node ports and external addresses, on nftables."""
+
+from stablehand.network.main import NetworkConfig, NetworkError, run, teardown
+
+__all__ = ["NetworkConfig", "NetworkError", "run", "teardown"]

@@ -90,10 +90,14 @@ class NfsServer:
             render_config(self.folder, self._state, self.bind, "3, 4" if self.showmount else "4", plugins)
         )
         arguments = ["-F", "-f", str(config), "-L", str(self.log_file), "-p", str(self.pid_file), "-N", "NIV_EVENT"]
-        with open(self._state / "ganesha.out", "wb") as out:
-            self._process = subprocess.Popen(
-                [binary, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/"
-            )
+        self._process = subprocess.Popen(
+            [binary, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
         deadline = asyncio.get_running_loop().time() + _START_SECONDS
         while not await self._answers():
             if self._process.poll() is not None or asyncio.get_running_loop().time() > deadline:

@@ -91,3 +91,25 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def node_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """All parts, with containers; torn down to the last mount and rule, also when a test fails."""
+    if os.geteuid() != 0:
+        pytest.skip("running containers needs root")
+    cache = ROOT / ".cache" / "images"
+    if not (cache / "httpd.tar").exists():
+        from stablehand.launch.imagebuild import build
+
+        cache.mkdir(parents=True, exist_ok=True)
+        build("httpd", cache)
+    data = tmp_path_factory.mktemp("n") / "data"
+    (data / "node" / "images").mkdir(parents=True)
+    os.link(cache / "httpd.tar", data / "node" / "images" / "httpd.tar")
+    where = ["--bridge", "shtest0", "--pod-cidr", "10.246.0.0/24"]
+    try:
+        yield Cluster(data, *where, "--kubelet-port", "10270")
+    finally:
+        command = [sys.executable, "-m", "stablehand", "down", "--pods", "--data-dir", str(data), *where]
+        subprocess.run(command, check=True, timeout=120)

@@ -56,6 +56,7 @@ class _Translation:
         self._channels = {stream: channel for channel, stream in self._streams.items()}
         self._awaited = {c for c in (STDOUT, STDERR, ERROR) if c in self._streams}
         self._error = bytearray()
+        self._told = False  # whether the command's status has come
 
     async def run(self) -> None:
         """Until the command has ended and all it wrote is told, or the client goes."""
@@ -70,7 +71,7 @@ class _Translation:
                     # Reads the client's own close, which up() is not to steal.
                     up.cancel()
                     await asyncio.wait((up,))
-                    await self._socket.close()
+                    await self._socket.close(code=1000 if self._told else 1011)
             up.cancel()
             down.cancel()
 
@@ -91,6 +92,7 @@ class _Translation:
                 await self._to_client(ERROR, _message(bytes(self._error)))
         elif data and channel in (STDOUT, STDERR, ERROR):
             await self._to_client(channel, data)
+        self._told = self._told or channel == ERROR
         if ended:
             self._awaited.discard(channel)
             if not self._awaited:

@@ -1,0 +1,99 @@
+"""The DNS server on loopback, with a fake API and an upstream resolver of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import dnslib
+
+from stablehand.client import Request
+from stablehand.dns import DnsConfig, ensure_dns_service, run
+from stablehand.machinery.types import Obj
+from tests.unit.node.fakeapi import FakeApi
+
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices/"
+
+
+class Api(FakeApi):
+    """With endpoint slices and replacing."""
+
+    @staticmethod
+    def _is_collection(path: str) -> bool:
+        return path.endswith(("/services", "/endpointslices"))
+
+    async def send(self, request: Request) -> Obj:
+        if request.method != "PUT":
+            return await super().send(request)
+        self.writes.append((request.method, request.path, request.body))
+        return self.put(request.path, request.body)
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Upstream(asyncio.DatagramProtocol):
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        query = dnslib.DNSRecord.parse(data)
+        reply = query.reply()
+        reply.add_answer(dnslib.RR(query.q.qname, dnslib.QTYPE.A, rdata=dnslib.A("192.0.2.7"), ttl=60))
+        self.transport.sendto(reply.pack(), addr)
+
+
+async def ask(port: int, name: str, kind: str = "A", tcp: bool = False) -> Any:
+    query = dnslib.DNSRecord.question(name, kind)
+    data = await asyncio.to_thread(query.send, "127.0.0.1", port, tcp=tcp, timeout=5)
+    return dnslib.DNSRecord.parse(data)
+
+
+async def test_answers_changes_and_forwarding() -> None:
+    api, loop = Api(), asyncio.get_running_loop()
+    api.put("/api/v1/namespaces/ns/services/db", {"spec": {"clusterIP": "None"}})
+    api.put("/api/v1/namespaces/ns/services/out", {"spec": {"type": "ExternalName", "externalName": "example.com"}})
+    piece = {
+        "metadata": {"labels": {"kubernetes.io/service-name": "db"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [f"10.244.1.{i}"], "conditions": {"ready": True}} for i in range(1, 90)],
+    }
+    api.put(SLICES + "db-1", piece)
+    port, up, dead = free_port(), free_port(), free_port()
+    transport, _ = await loop.create_datagram_endpoint(Upstream, local_addr=("127.0.0.1", up))
+    listen = (("127.0.0.1", port), ("198.51.100.77", port))  # the second is no address of this machine
+    config = DnsConfig(api.client(), listen=listen, upstreams=(f"127.0.0.1:{dead}", f"127.0.0.1:{up}"))
+    task = asyncio.create_task(run(config))
+    try:
+        await asyncio.sleep(0.3)
+        short = await ask(port, "db.ns.svc.cluster.local")
+        assert short.header.tc
+        whole = await ask(port, "db.ns.svc.cluster.local", tcp=True)
+        assert len(whole.rr) == 89 and whole.header.aa and whole.rr[0].ttl == 5
+        missing = await ask(port, "no.ns.svc.cluster.local")
+        assert missing.header.rcode == dnslib.RCODE.NXDOMAIN and missing.auth[0].rtype == dnslib.QTYPE.SOA
+        assert str((await ask(port, "example.com")).rr[0].rdata) == "192.0.2.7"
+        assert [str(r.rdata) for r in (await ask(port, "out.ns.svc.cluster.local")).rr] == ["example.com.", "192.0.2.7"]
+        api.put(SLICES + "db-1", {**piece, "endpoints": piece["endpoints"][:1]})  # type: ignore[index]
+        await asyncio.sleep(0.05)
+        assert [str(r.rdata) for r in (await ask(port, "DB.ns.svc.cluster.local")).rr] == ["10.244.1.1"]
+        transport.close()
+        await asyncio.sleep(0)
+        assert (await ask(port, "example.com")).header.rcode == dnslib.RCODE.SERVFAIL
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        transport.close()
+
+
+async def test_dns_service_is_made_once_and_mended() -> None:
+    api = Api()
+    for port in (53, 53, 10053):
+        await ensure_dns_service(api.client(), "10.96.0.10", "10.244.0.1", port)
+    (found,) = [o for p, o in api.objects.items() if "endpointslices" in p]
+    assert [p["port"] for p in found["ports"]] == [10053, 10053]
+    assert [m for m, p, _ in api.writes if "endpointslices" in p] == ["POST", "PUT"]
