@@ -166,7 +166,7 @@ def _scalar(kind: str, value: int | bytes) -> Any:
         return next((_text(v) for n, v in _fields(value) if n == 1), "0")
     if kind == "I":
         parts = dict(_fields(value))
-        return _text(parts.get(3, b"")) if parts.get(1) == 1 else _signed(int(parts.get(2, 0)))  # type: ignore[arg-type]
+        return _text(parts.get(3, b"")) if parts.get(1) == 1 else _signed(int(parts.get(2, 0)))
     return _message(kind, value)
 
 

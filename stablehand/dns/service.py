@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from stablehand.client import AlreadyExists, Client, Conflict, NotFound
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj, copy_object
@@ -56,10 +58,13 @@ def _same(have: Obj, want: Obj) -> bool:
 async def ensure_dns_service(client: Client, ip: str, target_ip: str, port: int) -> None:
     """Makes the Service at `ip` and the EndpointSlice that leads it to target_ip:port, or mends the slice."""
     services, slices = resource("services"), resource("endpointslices.discovery.k8s.io")
+    wanted = dns_service(ip)
     try:
-        await client.create(services, dns_service(ip))
-    except AlreadyExists:
-        pass
+        # Asked for first: creating it again would be refused for its address before its name (as upstream does).
+        await client.get(services, wanted["metadata"]["name"], _NAMESPACE)
+    except NotFound:
+        with contextlib.suppress(AlreadyExists):
+            await client.create(services, wanted)
     want = dns_slice(target_ip, port)
     for attempt in range(_TRIES):
         try:

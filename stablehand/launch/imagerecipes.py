@@ -79,8 +79,8 @@ if [ "$1" = mariadbd ] || [ "$1" = mysqld ]; then
       exit 1
     fi
     quoted=$(printf %s "$password" | sed -e 's/\\/\\\\/g' -e "s/'/''/g")
-    mariadb-install-db --user=$user --datadir="$data" --skip-test-db --auth-root-authentication-method=normal \
-      >/dev/null
+    mariadb-install-db --user=$user --datadir="$data" --skip-test-db --force \
+      --auth-root-authentication-method=normal >&2
     database="${MARIADB_DATABASE:-${MYSQL_DATABASE:-}}"
     {
       echo "FLUSH PRIVILEGES;"

@@ -53,7 +53,8 @@ class _Side(asyncio.Protocol):
         if other.transport.can_write_eof():
             with contextlib.suppress(OSError, RuntimeError):
                 other.transport.write_eof()
-            return True
+            # A TLS side cannot stay half open; asking for it only earns a warning.
+            return self.transport is not None and self.transport.can_write_eof()
         other.transport.close()  # TLS cannot be closed by half
         return False
 

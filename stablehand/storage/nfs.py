@@ -60,7 +60,6 @@ class NfsServer:
         self.folder, self.bind = folder, bind
         self._state = state_dir
         self._process: subprocess.Popen[bytes] | None = None
-        self._rpcbind: subprocess.Popen[bytes] | None = None
         self.showmount = False
 
     @property
@@ -84,7 +83,10 @@ class NfsServer:
         await self._end_old()
         if await self._answers():
             raise StorageError(f"an NFS server runs on {self.bind}:{PORT} already: stop it, or leave out --nfs")
-        self.showmount = await self._ensure_rpcbind()
+        # We start no rpcbind: Debian's crashes with -h 127.0.0.1, and without it listens on every address.
+        self.showmount = await _connects("127.0.0.1", 111)
+        if not self.showmount:
+            log.info("no rpcbind runs: NFS 4 only, showmount will not list the export")
         config = self._state / "ganesha.conf"
         config.write_text(
             render_config(self.folder, self._state, self.bind, "3, 4" if self.showmount else "4", plugins)
@@ -118,12 +120,10 @@ class NfsServer:
             await self.start()
 
     async def stop(self) -> None:
-        """Ends the server, and rpcbind where it is ours."""
+        """Ends the server."""
         process, self._process = self._process, None
-        rpcbind, self._rpcbind = self._rpcbind, None
-        for child in (process, rpcbind):
-            if child is not None:
-                await _end(child)
+        if process is not None:
+            await _end(process)
         with contextlib.suppress(FileNotFoundError):
             self.pid_file.unlink()
 
@@ -134,32 +134,6 @@ class NfsServer:
             return False
         writer.close()
         return True
-
-    async def _ensure_rpcbind(self) -> bool:
-        """Is there an rpcbind, or can we start one? Without it only NFS 4 is served."""
-        if await _connects("127.0.0.1", 111):
-            return True
-        binary = shutil.which("rpcbind", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-        if binary is None:
-            log.info("no rpcbind: NFS 4 only, showmount will not list the export")
-            return False
-        self._rpcbind = subprocess.Popen(
-            [binary, "-f", "-w", "-h", "127.0.0.1"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        for _ in range(60):
-            if await _connects("127.0.0.1", 111):
-                return True
-            if self._rpcbind.poll() is not None:
-                break
-            await asyncio.sleep(0.05)
-        log.warning("rpcbind does not start: NFS 4 only, showmount will not list the export")
-        await _end(self._rpcbind)
-        self._rpcbind = None
-        return False
 
     async def _end_old(self) -> None:
         """Ends the ganesha that a killed Stablehand left behind."""

@@ -41,8 +41,10 @@ class Cluster:
         read_end, write_end = os.pipe()
         self.log = open(self.data_dir.with_suffix(".log"), "ab")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stablehand", "up", "--data-dir", str(self.data_dir), "--ready-fd", str(write_end)]
-            + ["--listen", f"127.0.0.1:{self.port}", *self.flags],
+            [
+                *(sys.executable, "-m", "stablehand", "up", "--data-dir", str(self.data_dir)),
+                *("--ready-fd", str(write_end), "--listen", f"127.0.0.1:{self.port}", *self.flags),
+            ],
             pass_fds=(write_end,),
             stdout=self.log,
             stderr=self.log,

@@ -53,7 +53,9 @@ def pod() -> Iterator[None]:
         sh("ip", "-n", NODE, "addr", "add", "10.244.0.1/32", "dev", "v0")
         sh("ip", "-n", NODE, "link", "set", "v0", "up")
         sh("ip", "-n", NODE, "route", "add", "10.244.0.5/32", "dev", "v0", "src", "10.244.0.1")
-        sh("ip", "-n", NODE, "route", "add", "default", "dev", "v0", "src", "10.244.0.1")
+        sh("ip", "-n", NODE, "link", "add", "out0", "type", "bridge")
+        sh("ip", "-n", NODE, "link", "set", "out0", "up")
+        sh("ip", "-n", NODE, "route", "add", "default", "dev", "out0", "src", "10.244.0.1")
         sh("ip", "-n", POD, "addr", "add", "10.244.0.5/24", "dev", "eth0")
         sh("ip", "-n", POD, "link", "set", "eth0", "up")
         sh("ip", "-n", POD, "route", "add", "default", "via", "10.244.0.1")
@@ -75,7 +77,8 @@ def test_virtual_addresses(pod: None) -> None:
     table = Table("t")
     spec = {"externalIPs": ["192.0.2.1"], "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}
     nft(skeleton("t") + table.change({KEY: service_part(service(**spec), [])}))
-    assert connect(NODE, "10.96.0.7") == connect(POD, "10.96.0.7") == "ConnectionRefusedError"
+    assert connect(NODE, "10.96.0.7") == "ConnectionRefusedError"
+    assert connect(POD, "10.96.0.7") == "ConnectionRefusedError"
     assert connect(POD, "192.0.2.1") == "ConnectionRefusedError"
     nft(table.change({KEY: service_part(service(**spec), [piece("10.244.0.5")])}))
     assert connect(NODE, "10.96.0.7") == connect(NODE, "192.0.2.1") == "10.244.0.1"
