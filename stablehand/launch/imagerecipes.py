@@ -83,6 +83,7 @@ if [ "$1" = mariadbd ] || [ "$1" = mysqld ]; then
       --auth-root-authentication-method=normal >&2
     database="${MARIADB_DATABASE:-${MYSQL_DATABASE:-}}"
     {
+      echo "DELETE FROM mysql.global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');"
       echo "FLUSH PRIVILEGES;"
       echo "ALTER USER root@localhost IDENTIFIED BY '$quoted';"
       echo "CREATE USER IF NOT EXISTS root@'%' IDENTIFIED BY '$quoted';"
