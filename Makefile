@@ -18,7 +18,7 @@ $(BIN)/.installed: pyproject.toml
 setup: $(BIN)/.installed ## the virtual environment
 
 system: ## what pods need, from Debian's packages
-	@scripts/system containerd runc containernetworking-plugins nftables iproute2
+	@scripts/system containerd runc containernetworking-plugins nftables iproute2 mmdebstrap
 
 demo: setup system ## play the main job: stable names, order and storage
 	@$(BIN)/python scripts/demo.py

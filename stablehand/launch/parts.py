@@ -36,7 +36,7 @@ def all_parts(config: UpConfig, server: ApiServer, pki: Pki, node_ready: asyncio
         # Makes its own Service in kube-system, as an administrator would.
         admin = client("stablehand:dns", ("system:masters",), manager="stablehand-dns")
         yield "dns", _dns(config, client("system:kube-dns", manager="kube-dns"), admin)
-        yield "provisioner", _storage(config, server)
+        yield "provisioner", _storage(config, server, node_ready)
 
 
 async def _network(config: UpConfig, client: Any) -> None:
@@ -68,7 +68,7 @@ async def _dns(config: UpConfig, client: Any, admin: Any) -> None:
     )
 
 
-async def _storage(config: UpConfig, server: ApiServer) -> None:
+async def _storage(config: UpConfig, server: ApiServer, node_ready: asyncio.Event) -> None:
     """The class `standard` on local folders and, with --nfs, the NFS server and the class `nfs`."""
     from stablehand import storage
     from stablehand.aiokit.tasks import run_all
@@ -77,28 +77,25 @@ async def _storage(config: UpConfig, server: ApiServer) -> None:
     client = in_process_client(server, "system:stablehand:provisioner", manager="stablehand-provisioner")
     config.paths.volumes.mkdir(mode=0o711, parents=True, exist_ok=True)
     await storage.ensure_class(admin, "standard", storage.LOCAL_PROVISIONER, True)
-    jobs = [
-        storage.run(
-            storage.ProvisionerConfig(
-                client, "local", storage.LOCAL_PROVISIONER, config.paths.volumes, node_name=config.node_name
-            )
+    nfs = None
+    configs = [
+        storage.ProvisionerConfig(
+            client, "local", storage.LOCAL_PROVISIONER, config.paths.volumes, node_name=config.node_name
         )
     ]
-    nfs = None
     if config.nfs is not None:
         config.nfs.mkdir(parents=True, exist_ok=True)
+        await node_ready.wait()  # the node makes the bridge whose address the server binds
         nfs = storage.NfsServer(config.nfs, config.paths.nfs, bind=config.gateway)
         await nfs.start()
         await storage.ensure_class(admin, "nfs", NFS_PROVISIONER, False)
-        jobs.append(
-            storage.run(
-                storage.ProvisionerConfig(
-                    client, "nfs", NFS_PROVISIONER, config.nfs, server=config.gateway, path=str(config.nfs)
-                )
+        configs.append(
+            storage.ProvisionerConfig(
+                client, "nfs", NFS_PROVISIONER, config.nfs, server=config.gateway, path=str(config.nfs)
             )
         )
     try:
-        await run_all(*jobs)
+        await run_all(*(storage.run(c) for c in configs))
     finally:
         if nfs is not None:
             await nfs.stop()
