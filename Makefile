@@ -18,7 +18,7 @@ $(BIN)/.installed: pyproject.toml
 setup: $(BIN)/.installed ## the virtual environment
 
 system: ## what pods need, from Debian's packages
-	@scripts/system containerd runc containernetworking-plugins nftables iproute2 mmdebstrap
+	@scripts/system containerd runc containernetworking-plugins nftables iproute2 mmdebstrap nfs-ganesha nfs-ganesha-vfs
 
 demo: setup system ## play the main job: stable names, order and storage
 	@$(BIN)/python scripts/demo.py
