@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from stablehand.aiokit.backoff import Backoff
+from stablehand.machinery.conditions import get_condition
 from stablehand.machinery.types import Obj
 from stablehand.node import ending, starter, unsupported
 from stablehand.node.cri.client import CriError
@@ -88,7 +89,8 @@ class PodWorker:
         before, after = old["metadata"], pod["metadata"]
         if any(before.get(f) != after.get(f) for f in ("labels", "annotations")):
             self.supplies.volumes_changed()
-        if pod["spec"].get("readinessGates"):
+        if pod["spec"].get("readinessGates") or _told_ready(pod) != _told_ready(old):
+            # Somebody else (the node lifecycle controller) may have written our conditions: say again what is so.
             self.write_status()
 
     def removed(self, pod: Obj) -> None:
@@ -420,3 +422,8 @@ def apply_status(record: Record, status: pb.ContainerStatus) -> None:
     record.message = status.message
     record.image = record.image or status.image.image
     record.image_id = record.image_id or status.image_ref
+
+
+def _told_ready(pod: Obj) -> str:
+    condition = get_condition(pod.get("status"), "Ready")
+    return condition["status"] if condition is not None else ""
