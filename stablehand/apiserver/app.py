@@ -12,7 +12,7 @@ from stablehand.apiserver.admission.chain import default_chain
 from stablehand.apiserver.allocator import ServiceAllocator
 from stablehand.apiserver.authz.node import NodeAuthorizer
 from stablehand.apiserver.authz.rbac import Rbac
-from stablehand.apiserver.contract import Answer, Handler, Request, RequestInfo, Response, StatusError, User
+from stablehand.apiserver.contract import Answer, Request, RequestInfo, Response, StatusError, User
 from stablehand.apiserver.core import Core, ServerConfig
 from stablehand.apiserver.custom import CustomResources
 from stablehand.apiserver.info import request_info
@@ -25,7 +25,6 @@ from stablehand.store.contract import Backend, WriteFailed
 
 log = logging.getLogger("stablehand.apiserver")
 
-_VERBS: dict[str, Handler] = {}
 _STATUS_LIKE = ("status", "finalize", "approval", "ephemeralcontainers", "resize")
 _STREAMS = ("exec", "attach", "portforward", "log", "proxy")
 _REVIEWS = ("authentication.k8s.io", "authorization.k8s.io")
@@ -56,7 +55,6 @@ class ApiServer:
         self.core = Core(storage, Registry(), config)
         self._key_pem = key_pem
         self.ready = False
-        self.open_watches = 0
 
     async def start(self) -> None:
         """Opens the store and makes what every cluster has. Raises the store's errors."""

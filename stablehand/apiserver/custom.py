@@ -104,7 +104,6 @@ class CustomResources:
                     busy |= await self._advance(entry)
                 except RevisionMismatch:
                     busy = True
-                    await self._core.storage.settle()
                 except StoreError as e:
                     log.error("CustomResourceDefinition %s: %s", entry.obj["metadata"]["name"], e)
             if not busy:

@@ -10,17 +10,13 @@ from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj
 
 
-def _qualified(res: Resource) -> str:
-    return res.key
-
-
 def _details(res: Resource, name: str, **more: Any) -> Obj:
     details: Obj = {"name": name, "group": res.group, "kind": res.plural, **more}
     return {k: v for k, v in details.items() if v not in ("", None)}
 
 
 def not_found(res: Resource, name: str) -> StatusError:
-    return StatusError(404, "NotFound", f'{_qualified(res)} "{name}" not found', _details(res, name))
+    return StatusError(404, "NotFound", f'{res.key} "{name}" not found', _details(res, name))
 
 
 def no_such_path() -> StatusError:
@@ -28,13 +24,13 @@ def no_such_path() -> StatusError:
 
 
 def already_exists(res: Resource, name: str) -> StatusError:
-    return StatusError(409, "AlreadyExists", f'{_qualified(res)} "{name}" already exists', _details(res, name))
+    return StatusError(409, "AlreadyExists", f'{res.key} "{name}" already exists', _details(res, name))
 
 
 def conflict(res: Resource, name: str, why: str = "") -> StatusError:
     why = why or "the object has been modified; please apply your changes to the latest version and try again"
     return StatusError(
-        409, "Conflict", f'Operation cannot be fulfilled on {_qualified(res)} "{name}": {why}', _details(res, name)
+        409, "Conflict", f'Operation cannot be fulfilled on {res.key} "{name}": {why}', _details(res, name)
     )
 
 
@@ -48,7 +44,7 @@ def bad_request(message: str) -> StatusError:
 
 def forbidden(res: Resource, name: str, why: str) -> StatusError:
     quoted = f' "{name}"' if name else ""
-    return StatusError(403, "Forbidden", f"{_qualified(res)}{quoted} is forbidden: {why}", _details(res, name))
+    return StatusError(403, "Forbidden", f"{res.key}{quoted} is forbidden: {why}", _details(res, name))
 
 
 def denied(info: RequestInfo, user: str, why: str = "") -> StatusError:

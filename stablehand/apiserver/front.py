@@ -101,9 +101,6 @@ class HttpFront:
 
     async def _watch(self, http: web.BaseRequest, request: Request, answer: WatchResponse) -> web.StreamResponse:
         core = self._server.core
-        res = request.info.resource
-        assert res is not None
-        collection = core.storage.collection(res)
         watcher, shape = answer.watcher, answer.shape
         response = web.StreamResponse(headers={"Content-Type": "application/json", **_headers(request)})
         response.enable_chunked_encoding()
@@ -153,7 +150,7 @@ class HttpFront:
         except (ConnectionResetError, ConnectionError):
             pass
         finally:
-            collection.unwatch(watcher)
+            watcher.close()
         if websocket is not None:
             await websocket.close()
             return websocket

@@ -15,7 +15,7 @@ from stablehand.apiserver import errors
 from stablehand.apiserver.contract import Request, Response
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.discovery import KUBERNETES
-from stablehand.machinery.resources import Resource, resource_for
+from stablehand.machinery.resources import Resource
 from stablehand.machinery.schema import definitions_path
 from stablehand.machinery.types import Obj
 
@@ -171,7 +171,3 @@ async def handle(core: Core, request: Request) -> Response:
     if found is None:
         raise errors.no_such_path()
     return Response(found)
-
-
-def known(api_version: str, kind: str) -> bool:
-    return resource_for(api_version, kind) is not None

@@ -111,7 +111,6 @@ async def scale(core: Core, request: Request) -> Answer:
         except RevisionMismatch:
             if version and request.method == "PUT":
                 raise errors.conflict(res, info.name) from None
-            await core.storage.settle()
             continue
         return Response(_scale_of(core, res, stored.obj))
     raise errors.conflict(res, info.name)
@@ -198,7 +197,6 @@ async def binding(core: Core, request: Request) -> Answer:
             if not write.dry_run(request):
                 await core.storage.put(collection, key, new, entry.revision)
         except RevisionMismatch:
-            await core.storage.settle()
             continue
         return Response(
             {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, code=201

@@ -61,7 +61,6 @@ class InProcessTransport:
                 raise error_for({"kind": "Status", "reason": "Expired", "message": "the watcher fell behind"}, 410)
         finally:
             watcher.close()
-            self._server.core.storage.unwatch(watcher)
 
     async def close(self) -> None:
         return None

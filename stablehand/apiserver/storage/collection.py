@@ -11,11 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-import orjson
-
 from stablehand.apiserver.errors import too_old
 from stablehand.apiserver.storage.watchers import Entry, Event, Match, Watcher
-from stablehand.machinery.types import Obj
 
 Key = tuple[str, str]
 HISTORY = 4096
@@ -39,6 +36,11 @@ class Collection:
 
     def get(self, key: Key) -> Entry | None:
         return self.entries.get(key)
+
+    def revision(self, key: Key) -> int:
+        """The object's revision, 0 when there is none: what a write of it must expect."""
+        entry = self.entries.get(key)
+        return entry.revision if entry is not None else 0
 
     def ordered(self, namespace: str = "") -> list[tuple[Key, Entry]]:
         """(key, entry) by namespace and name: the order of every list."""
@@ -82,7 +84,7 @@ class Collection:
 
     def watch(self, namespace: str, match: Match | None, since: int, current: int) -> Watcher:
         """Events after revision `since`. Raises StatusError Expired when history does not reach back that far."""
-        watcher = Watcher(namespace, match)
+        watcher = Watcher(namespace, match, self._watchers)
         for event in self._since(since, current):
             watcher.offer(event)
         self._watchers.add(watcher)
@@ -90,24 +92,16 @@ class Collection:
 
     def watch_with_state(self, namespace: str, match: Match | None) -> Watcher:
         """A watch that begins with every present object as ADDED."""
-        watcher = Watcher(namespace, match)
+        watcher = Watcher(namespace, match, self._watchers)
         for key, entry in self.ordered(namespace):
             if match is None or match(entry.obj):
                 watcher.push("ADDED", Event("ADDED", key, entry, None))
         self._watchers.add(watcher)
         return watcher
 
-    def unwatch(self, watcher: Watcher) -> None:
-        watcher.closed = True
-        self._watchers.discard(watcher)
-
     def close_watchers(self) -> None:
         for watcher in tuple(self._watchers):
             watcher.close()
-
-    @property
-    def watching(self) -> int:
-        return len(self._watchers)
 
     def _since(self, revision: int, current: int) -> Iterator[Event]:
         if revision < self._base:
@@ -127,7 +121,3 @@ class Collection:
             else:
                 then[event.key] = event.prev
         return sorted(((k, e) for k, e in then.items() if not namespace or k[0] == namespace), key=lambda item: item[0])
-
-
-def encode(obj: Obj) -> bytes:
-    return orjson.dumps(obj)

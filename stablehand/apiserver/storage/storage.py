@@ -12,16 +12,19 @@ from collections.abc import Callable
 import orjson
 
 from stablehand.apiserver.storage.collection import Collection, Key
-from stablehand.apiserver.storage.watchers import Entry, Watcher
+from stablehand.apiserver.storage.watchers import Entry
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj
 from stablehand.store.contract import Backend, Change, RevisionMismatch
 
 log = logging.getLogger("stablehand.storage")
 
+CATCH_UP = 1.0  # seconds a lost write waits for the winning one to become visible
+
 
 class Storage:
-    """Call `open` first. Methods raise the store's RevisionMismatch and WriteFailed."""
+    """Call `open` first. Writes raise the store's RevisionMismatch, by then the object that won is what `get`
+    answers (or its deletion), so a caller may try again at once; and WriteFailed."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -29,7 +32,8 @@ class Storage:
         # Encoded but not yet durable: revision -> object, so that the change's bytes need not be decoded again.
         self._pending: dict[int, tuple[Obj, bytes]] = {}
         self._listeners: list[Callable[[str], None]] = []
-        self._settling: asyncio.Future[None] | None = None
+        self._turn: asyncio.Future[None] | None = None  # done at the next change, or at the next write that fails
+        self._failures = 0
         self.revision = 1
 
     async def open(self) -> None:
@@ -63,11 +67,6 @@ class Storage:
         """Calls listener(prefix) after a change of any object under that prefix became visible."""
         self._listeners.append(listener)
 
-    def unwatch(self, watcher: Watcher) -> None:
-        """Forgets a watcher, whichever collection it is of."""
-        for collection in self._collections.values():
-            collection.unwatch(watcher)
-
     async def put(self, collection: Collection, key: Key, obj: Obj, expect: int) -> Entry:
         """Writes an object (resourceVersion is filled in); `expect` is the revision it was made from, 0 for new."""
 
@@ -83,9 +82,12 @@ class Storage:
         try:
             revision = await self._backend.put(collection.store_key(key), encode, expect)
         except RevisionMismatch:
+            await self._catch_up(collection, key, expect)
             raise
         except BaseException:
             self._forget(obj)
+            self._failures += 1
+            self._next_turn()
             raise
         entry = collection.get(key)
         if entry is None or entry.revision != revision:
@@ -94,17 +96,34 @@ class Storage:
             return Entry(obj, orjson.dumps(obj), revision)
         return entry
 
-    async def settle(self) -> None:
-        """Waits until the next change is visible: what a retry after a conflict must not read ahead of."""
-        if not self._pending:
-            await asyncio.sleep(0)
-            return
-        if self._settling is None or self._settling.done():
-            self._settling = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._settling], timeout=1.0)
-
     async def delete(self, collection: Collection, key: Key, expect: int) -> int:
-        return await self._backend.delete(collection.store_key(key), expect)
+        try:
+            return await self._backend.delete(collection.store_key(key), expect)
+        except RevisionMismatch:
+            await self._catch_up(collection, key, expect)
+            raise
+        except BaseException:
+            self._failures += 1
+            self._next_turn()
+            raise
+
+    async def _catch_up(self, collection: Collection, key: Key, expect: int) -> None:
+        """Waits while the copy still holds what lost: the winning write may not be durable yet, and who tries again
+        in this process without letting the loop run would keep it from ever getting there."""
+        failures = self._failures
+        deadline = asyncio.get_running_loop().time() + CATCH_UP
+        while collection.revision(key) == expect and self._failures == failures:
+            if self._turn is None:
+                self._turn = asyncio.get_running_loop().create_future()
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0 or not (await asyncio.wait([self._turn], timeout=left))[0]:
+                return
+
+    def _next_turn(self) -> None:
+        if self._turn is not None:
+            if not self._turn.done():
+                self._turn.set_result(None)
+            self._turn = None
 
     def _forget(self, obj: Obj) -> None:
         for revision in [r for r, (o, _) in self._pending.items() if o is obj]:
@@ -132,8 +151,7 @@ class Storage:
                     raw = orjson.dumps(obj)
                 collection.apply("PUT", key, Entry(obj, raw, change.revision))
             prefixes.add(prefix)
-        if self._settling is not None and not self._settling.done():
-            self._settling.set_result(None)
+        self._next_turn()
         for listener in self._listeners:
             for prefix in prefixes:
                 listener(prefix)

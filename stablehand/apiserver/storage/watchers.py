@@ -47,12 +47,14 @@ class Event:
 
 
 class Watcher:
-    """One watch. Items are (type, event) pairs; `overrun` is set when it was cut off."""
+    """One watch, of the ones in `among` until it is closed. Items are (type, event) pairs; `overrun` is set when it
+    was cut off."""
 
-    __slots__ = ("_match", "_queue", "_waiter", "closed", "namespace", "overrun")
+    __slots__ = ("_among", "_match", "_queue", "_waiter", "closed", "namespace", "overrun")
 
-    def __init__(self, namespace: str, match: Match | None) -> None:
+    def __init__(self, namespace: str, match: Match | None, among: set[Watcher]) -> None:
         self.namespace = namespace
+        self._among = among
         self._match = match
         self._queue: deque[tuple[str, Event]] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -88,6 +90,7 @@ class Watcher:
 
     def close(self) -> None:
         self.closed = True
+        self._among.discard(self)
         self._wake()
 
     def _wake(self) -> None:

@@ -142,7 +142,6 @@ async def delete_one(
         except RevisionMismatch:
             if exact:
                 raise errors.conflict(res, name) from None
-            await core.storage.settle()
         except WriteFailed as e:
             raise errors.internal(str(e)) from e
     raise errors.conflict(res, name)

@@ -80,7 +80,6 @@ async def handle(core: Core, request: Request) -> Answer:
             if isinstance(body, dict) and (body.get("metadata") or {}).get("resourceVersion"):
                 raise errors.conflict(res, info.name) from None
             del request.warnings[warned:]
-            await core.storage.settle()
             continue
         return write.respond(core, request, res, entry)
     raise errors.conflict(res, info.name)
@@ -154,7 +153,6 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
                 entry = await write.create_object(core, request, row, obj, applied=True)
             except StatusError as e:
                 if e.reason == "AlreadyExists":
-                    await core.storage.settle()
                     continue
                 raise
             return write.respond(core, request, res, entry, 201)
@@ -187,7 +185,6 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
             )
         except RevisionMismatch:
             del request.warnings[warned:]
-            await core.storage.settle()
             continue
         return write.respond(core, request, res, entry)
     raise errors.conflict(res, info.name)

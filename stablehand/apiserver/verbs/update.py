@@ -55,9 +55,6 @@ async def handle(core: Core, request: Request) -> Answer:
             fresh = {**obj, "metadata": dict(meta)} if not version else obj
             entry = await write.update_object(core, request, res, old, fresh, subresource=info.subresource)
         except RevisionMismatch:
-            # Before the answer, too: a caller in this process that reads and tries again at once would otherwise
-            # never let the write it lost to become visible.
-            await core.storage.settle()
             if version:
                 raise errors.conflict(res, info.name) from None
             continue

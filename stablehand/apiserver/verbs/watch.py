@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from stablehand.apiserver import errors
 from stablehand.apiserver.contract import Answer, Request, StatusError, WatchResponse
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.storage.watchers import Entry, Event
@@ -74,7 +73,3 @@ async def handle(core: Core, request: Request) -> Answer:
         since = _revision(text) if text not in ("", "0") else core.storage.revision
         watcher = collection.watch(namespace, match, since, core.storage.revision)
     return WatchResponse(watcher, shape, timeout)
-
-
-async def gone(core: Core, request: Request) -> StatusError:
-    return errors.expired("the watcher fell too far behind; list again")

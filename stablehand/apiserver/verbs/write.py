@@ -19,12 +19,12 @@ from stablehand.apiserver.storage.collection import Collection, Key
 from stablehand.apiserver.storage.watchers import Entry
 from stablehand.apiserver.strategies.base import Strategy
 from stablehand.apiserver.verbs import present
-from stablehand.machinery import fielderrors, ownership
+from stablehand.machinery import ownership
 from stablehand.machinery import schema as schemas
 from stablehand.machinery.fielderrors import FieldError, invalid_message
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.times import format_time
-from stablehand.machinery.types import Obj, copy_object
+from stablehand.machinery.types import Obj
 from stablehand.store.contract import RevisionMismatch, WriteFailed
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -223,14 +223,16 @@ async def update_object(
     if subresource == "status":
         strategy.prepare_status_update(obj, old.obj)
     elif subresource:
-        obj = attributes.obj = only_subresource(row, obj, old.obj, subresource)
+        strategy.prepare_subresource(obj, old.obj, subresource)
     else:
         strategy.prepare_update(obj, old.obj)
     await core.admission.mutate(attributes)
     obj = attributes.obj or obj
     if subresource == "status":
         refuse(row, old_meta["name"], strategy.validate_status_update(obj, old.obj))
-    elif not subresource:
+    elif subresource:
+        refuse(row, old_meta["name"], strategy.validate_subresource(obj, old.obj, subresource))
+    else:
         refuse(row, old_meta["name"], strategy.validate_update(obj, old.obj))
     if not subresource:
         request.warnings.extend(strategy.warnings(obj))
@@ -247,43 +249,6 @@ async def update_object(
             schema=schema_of(core, row),
         )
     return await store_update(core, row, old, obj, is_dry)
-
-
-def only_subresource(row: Resource, new: Obj, old: Obj, subresource: str) -> Obj:
-    """`old` with what its subresource may change taken from `new`."""
-    out = copy_object(old)
-    if "managedFields" in new["metadata"]:
-        out["metadata"]["managedFields"] = new["metadata"]["managedFields"]
-    if subresource == "finalize":
-        out["spec"] = new.get("spec") or {}
-    elif subresource == "approval":
-        conditions = (new.get("status") or {}).get("conditions")
-        if conditions is not None:
-            out.setdefault("status", {})["conditions"] = conditions
-    elif subresource == "ephemeralcontainers":
-        wanted = (new.get("spec") or {}).get("ephemeralContainers") or []
-        kept = {c["name"]: c for c in wanted}
-        for container in old["spec"].get("ephemeralContainers") or ():
-            if kept.get(container["name"]) != container:
-                found = [
-                    fielderrors.forbidden(
-                        "spec.ephemeralContainers", "existing ephemeral containers may not be changed"
-                    )
-                ]
-                refuse(row, old["metadata"]["name"], found)
-        out["spec"]["ephemeralContainers"] = wanted
-    elif subresource == "resize":
-        wanted_resources = {c["name"]: c.get("resources") for c in (new.get("spec") or {}).get("containers") or ()}
-        for container in out["spec"]["containers"]:
-            if wanted_resources.get(container["name"]) is not None:
-                container["resources"] = wanted_resources[container["name"]]
-    if (
-        subresource in ("ephemeralcontainers", "resize")
-        and out["spec"] != old["spec"]
-        and out["metadata"].get("generation")
-    ):
-        out["metadata"]["generation"] += 1
-    return out
 
 
 async def store_update(core: Core, row: Resource, old: Entry, obj: Obj, is_dry: bool = False) -> Entry:
