@@ -17,7 +17,7 @@ ENDPOINTS = resource("endpoints")
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 _CAPACITY = 1000
-_COALESCE_PER_POD, _COALESCE_FROM = 200e-6, 64
+_GATHER_PER_POD = 200e-6
 
 
 class EndpointsController(Controller):
@@ -37,20 +37,9 @@ class EndpointsController(Controller):
         self._endpoints.on_change(self._endpoints_changed)
 
     def _pod_changed(self, event: str, old: Obj | None, new: Obj) -> None:
-        if event == "MODIFIED" and old is not None and not rules.change_matters(old, new):
-            return
-        if event == "ADDED" and not (new.get("status") or {}).get("podIP"):
-            return
-        for service in self._services.items(meta.namespace(new)):
-            if rules.selects(service, meta.labels(new)) or (
-                old is not None and rules.selects(service, meta.labels(old))
-            ):
-                key = meta.key(service)
-                size = self._sizes.get(key, 0)
-                if size > _COALESCE_FROM:
-                    self.enqueue_after(key, size * _COALESCE_PER_POD)
-                else:
-                    self.enqueue(key)
+        for service in rules.affected(self._services.items(meta.namespace(new)), event, old, new):
+            key = meta.key(service)
+            self.enqueue_gathered(key, self._sizes.get(key, 0), _GATHER_PER_POD)
 
     def _endpoints_changed(self, event: str, old: Obj | None, new: Obj) -> None:
         """Endpoints that someone deleted come back; those left behind without a Service go."""

@@ -26,7 +26,7 @@ MIRROR = "endpointslicemirroring-controller.k8s.io"
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
 _SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 _PER_SLICE = 100
-_COALESCE_PER_POD, _COALESCE_FROM = 200e-6, 64
+_GATHER_PER_POD = 200e-6
 _ZONE = "topology.kubernetes.io/zone"
 
 Group = tuple[str, tuple[rules.Port, ...]]  # (address type, ports)
@@ -147,20 +147,9 @@ class EndpointSliceController(Controller):
         self._slices.on_change(self._slice_changed)
 
     def _pod_changed(self, event: str, old: Obj | None, new: Obj) -> None:
-        if event == "MODIFIED" and old is not None and not rules.change_matters(old, new):
-            return
-        if event == "ADDED" and not (new.get("status") or {}).get("podIP"):
-            return
-        for service in self._services.items(meta.namespace(new)):
-            if rules.selects(service, meta.labels(new)) or (
-                old is not None and rules.selects(service, meta.labels(old))
-            ):
-                key = meta.key(service)
-                size = self._sizes.get(key, 0)
-                if size > _COALESCE_FROM:
-                    self.enqueue_after(key, size * _COALESCE_PER_POD)
-                else:
-                    self.enqueue(key)
+        for service in rules.affected(self._services.items(meta.namespace(new)), event, old, new):
+            key = meta.key(service)
+            self.enqueue_gathered(key, self._sizes.get(key, 0), _GATHER_PER_POD)
 
     def _node_changed(self, event: str, old: Obj | None, new: Obj) -> None:
         if old is not None and event == "MODIFIED" and meta.labels(old).get(_ZONE) == meta.labels(new).get(_ZONE):

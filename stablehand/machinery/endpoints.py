@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stablehand.machinery import meta
@@ -113,6 +114,16 @@ def _number(port: Obj, pod: Obj) -> int | None:
 
 def target_reference(pod: Obj) -> Obj:
     return {"kind": "Pod", "namespace": meta.namespace(pod), "name": meta.name(pod), "uid": meta.uid(pod)}
+
+
+def affected(services: Iterable[Obj], event: str, old: Obj | None, pod: Obj) -> list[Obj]:
+    """The Services (of the pod's namespace) whose endpoints a change of the pod may concern."""
+    if event == "MODIFIED" and old is not None and not change_matters(old, pod):
+        return []
+    if event == "ADDED" and not (pod.get("status") or {}).get("podIP"):
+        return []
+    now, before = meta.labels(pod), meta.labels(old) if old is not None else None
+    return [s for s in services if selects(s, now) or (before is not None and selects(s, before))]
 
 
 def change_matters(old: Obj, new: Obj) -> bool:

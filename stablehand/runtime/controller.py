@@ -18,6 +18,7 @@ from stablehand.runtime.queue import WorkQueue
 log = logging.getLogger("stablehand.controller")
 
 Key = tuple[str, str]
+GATHER_FROM = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,14 @@ class Controller:
 
     def enqueue_after(self, key: Any, seconds: float) -> None:
         self.queue.add_after(key, seconds)
+
+    def enqueue_gathered(self, key: Any, size: int, each: float) -> None:
+        """Enqueues a name that changes once for each of `size` things: of many it is looked at once for many changes,
+        `each` seconds later for every thing it has."""
+        if size > GATHER_FROM:
+            self.enqueue_after(key, size * each)
+        else:
+            self.enqueue(key)
 
     async def reconcile(self, key: Any) -> Result | None:
         """Brings one name a step nearer to its spec. Raise to be tried again with back-off."""

@@ -23,7 +23,7 @@ from stablehand.runtime.claims import CannotAdopt, claim, controlled_by, index_b
 log = logging.getLogger("stablehand.replicaset")
 
 _BURST = 500
-_COALESCE_PER_POD, _COALESCE_FROM = 50e-6, 64
+_GATHER_PER_POD = 50e-6
 
 
 class ReplicaSetController(Controller):
@@ -74,11 +74,7 @@ class ReplicaSetController(Controller):
         if owner.get("kind") != self.res.kind:
             return
         key = (namespace, owner.get("name") or "")
-        size = self._sizes.get(key, 0)
-        if size > _COALESCE_FROM:
-            self.enqueue_after(key, size * _COALESCE_PER_POD)
-        else:
-            self.enqueue(key)
+        self.enqueue_gathered(key, self._sizes.get(key, 0), _GATHER_PER_POD)
 
     def _selector(self, rs: Obj) -> Selector:
         try:

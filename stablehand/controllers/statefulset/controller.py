@@ -25,9 +25,7 @@ from stablehand.runtime.revisions import REVISIONS, History, Resolved
 log = logging.getLogger("stablehand.statefulset")
 
 STATEFULSETS = resource("statefulsets.apps")
-# A Parallel set is looked at once for many pod events: this much later for each pod it has, in seconds.
-_COALESCE_PER_POD = 50e-6
-_COALESCE_FROM = 64
+_GATHER_PER_POD = 50e-6
 
 
 class StatefulSetController(Controller):
@@ -86,11 +84,7 @@ class StatefulSetController(Controller):
         if owner.get("kind") != STATEFULSETS.kind:
             return
         key = (namespace, owner.get("name") or "")
-        size = self._sizes.get(key, 0)
-        if size > _COALESCE_FROM:
-            self.enqueue_after(key, size * _COALESCE_PER_POD)
-        else:
-            self.enqueue(key)
+        self.enqueue_gathered(key, self._sizes.get(key, 0), _GATHER_PER_POD)
 
     def _could_own(self, set_: Obj, pod: Obj) -> bool:
         return identity.parent_and_ordinal(meta.name(pod))[0] == meta.name(set_) and self._selector(set_).matches(
