@@ -16,6 +16,7 @@ from stablehand.apiserver.contract import Answer, Request, RequestInfo, Response
 from stablehand.apiserver.core import Core, ServerConfig
 from stablehand.apiserver.custom import CustomResources
 from stablehand.apiserver.info import request_info
+from stablehand.apiserver.outbound import Outbound
 from stablehand.apiserver.registry import Registry
 from stablehand.apiserver.storage.storage import Storage
 from stablehand.apiserver.tokens import TokenIssuer
@@ -53,6 +54,7 @@ class ApiServer:
     def __init__(self, backend: Backend, config: ServerConfig, key_pem: bytes) -> None:
         storage = Storage(backend)
         self.core = Core(storage, Registry(), config)
+        self.core.outbound = Outbound(self.core)
         self._key_pem = key_pem
         self.ready = False
 
@@ -75,6 +77,7 @@ class ApiServer:
         self.ready = False
         for callback in self.core.stopping:
             callback()
+        await self.core.outbound.close()
         await self.core.storage.close()
 
     async def handle(self, request: Request, certificate_user: User | None = None) -> Answer:

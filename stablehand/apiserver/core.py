@@ -17,6 +17,7 @@ from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj
 
 if TYPE_CHECKING:
+    from stablehand.apiserver.outbound import Outbound
     from stablehand.apiserver.tokens import TokenIssuer
 
 
@@ -34,6 +35,11 @@ class Attributes:
     subresource: str = ""
     dry_run: bool = False
     options: Obj = field(default_factory=dict)
+    # Set by what lies outside the server (webhooks, policies) when it changed `obj`: all that mutates looks once more.
+    changed: bool = False
+    # The object as each webhook left it, by webhook; on the second round `mutations_seen` is what the first one left.
+    calls: dict[str, bytes] = field(default_factory=dict)
+    mutations_seen: dict[str, bytes] | None = None
 
 
 class Admission(Protocol):
@@ -70,6 +76,7 @@ class Core:
         self.admission: Admission
         self.authorize: Authorize
         self.tokens: TokenIssuer
+        self.outbound: Outbound
         self.allocator: Any = None
         self.clock: Callable[[], float] = time.time
         # Set when the server is to stop: watches and follows end then.

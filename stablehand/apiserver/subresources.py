@@ -7,7 +7,7 @@ from typing import Any
 
 from stablehand.apiserver import errors
 from stablehand.apiserver.contract import Answer, Request, Response, StatusError
-from stablehand.apiserver.core import Core
+from stablehand.apiserver.core import Attributes, Core
 from stablehand.apiserver.decode import body, body_object, load_yaml
 from stablehand.apiserver.storage.watchers import Entry
 from stablehand.apiserver.verbs import delete, present, write
@@ -28,6 +28,17 @@ def _entry(core: Core, request: Request, res: Resource) -> Entry:
     if entry is None:
         raise errors.not_found(res, request.info.name)
     return entry
+
+
+async def _admit(core: Core, request: Request, res: Resource, name: str, obj: Obj) -> Obj:
+    """Takes what is posted to a subresource of an object through admission."""
+    a = Attributes(
+        request, res, "CREATE", request.info.namespace, name, obj, None, request.info.subresource or "binding",
+        write.dry_run(request),
+    )  # fmt: skip
+    await core.admission.mutate(a)
+    await core.admission.validate(a)
+    return a.obj or obj
 
 
 # -- scale
@@ -86,6 +97,12 @@ async def scale(core: Core, request: Request) -> Answer:
             raise errors.bad_request(
                 f"the name of the object ({name}) does not match the name on the URL ({info.name})"
             )
+        change = Attributes(
+            request, write.stored_strategy(core, res)[0], "UPDATE", info.namespace, info.name, wanted, current, "scale",
+            write.dry_run(request),
+        )  # fmt: skip
+        await core.admission.mutate(change)
+        wanted = change.obj or wanted
         replicas = (wanted.get("spec") or {}).get("replicas", 0)
         if not isinstance(replicas, int) or isinstance(replicas, bool):
             raise errors.bad_request(
@@ -107,7 +124,8 @@ async def scale(core: Core, request: Request) -> Answer:
             target = target.setdefault(step, {})
         target[last] = replicas
         try:
-            stored = await write.update_object(core, request, res, entry, obj)
+            await core.admission.validate(change)
+            stored = await write.update_object(core, request, res, entry, obj, subresource="scale")
         except RevisionMismatch:
             if version and request.method == "PUT":
                 raise errors.conflict(res, info.name) from None
@@ -147,6 +165,7 @@ async def binding(core: Core, request: Request) -> Answer:
         raise errors.bad_request("the request body must be a Binding")
     pods = resource("pods")
     name = request.info.name or (obj.get("metadata") or {}).get("name", "")
+    obj = await _admit(core, request, pods, name, {"kind": "Binding", "apiVersion": "v1", **obj})
     target = obj.get("target") or {}
     if target.get("kind") not in ("Node", "", None) or not target.get("name"):
         raise errors.invalid(
@@ -212,6 +231,7 @@ async def eviction(core: Core, request: Request) -> Answer:
     pods = resource("pods")
     obj = body(request) or {}
     entry = _entry(core, request, pods)
+    obj = await _admit(core, request, pods, request.info.name, {"kind": "Eviction", "apiVersion": "policy/v1", **obj})
     pod = entry.obj
     options = dict(obj.get("deleteOptions") or {})
     phase = nested(pod, "status", "phase")
@@ -285,6 +305,7 @@ async def token(core: Core, request: Request) -> Answer:
     account = _entry(core, request, accounts).obj
     review = Resource("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests")
     obj = body_object(request, review)
+    obj = await _admit(core, request, accounts, request.info.name, obj)
     spec = obj.setdefault("spec", {})
     seconds = spec.get("expirationSeconds") or DEFAULT_TOKEN
     if seconds < MIN_TOKEN or seconds > MAX_TOKEN:

@@ -16,13 +16,17 @@ class AdmissionChain:
         self._core, self._mutating, self._validating = core, mutating, validating
 
     async def mutate(self, attributes: Attributes) -> None:
-        for plugin in self._mutating:
-            result = plugin(self._core, attributes)
-            if result is not None:
-                await result
+        await self._run(self._mutating, attributes)
+        if attributes.changed:
+            # What a webhook added (a sidecar container, say) gets its defaults too; only once, as upstream does.
+            attributes.mutations_seen = attributes.calls
+            await self._run(self._mutating, attributes)
 
     async def validate(self, attributes: Attributes) -> None:
-        for plugin in self._validating:
+        await self._run(self._validating, attributes)
+
+    async def _run(self, plugins: tuple[Plugin, ...], attributes: Attributes) -> None:
+        for plugin in plugins:
             result = plugin(self._core, attributes)
             if result is not None:
                 await result
@@ -40,7 +44,9 @@ def default_chain(core: Core) -> AdmissionChain:
         serviceaccounts,
         storage,
     )
+    from stablehand.apiserver.admission.webhooks.plugin import Webhooks
 
+    webhooks = Webhooks(core)
     return AdmissionChain(
         core,
         mutating=(
@@ -52,6 +58,7 @@ def default_chain(core: Core) -> AdmissionChain:
             pods.mirror_limits,
             storage.default_class,
             storage.protection_finalizers,
+            webhooks.mutate,
         ),
         validating=(
             namespaces.keep_system,
@@ -59,6 +66,7 @@ def default_chain(core: Core) -> AdmissionChain:
             noderestriction.check,
             rbac.no_escalation,
             storage.check_resize,
+            webhooks.validate,
             quota.check,
         ),
     )

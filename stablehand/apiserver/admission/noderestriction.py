@@ -19,12 +19,19 @@ def check(core: Core, a: Attributes) -> None:
         )
     if key == "pods":
         pod = a.old if a.old is not None else a.obj
+        if a.subresource in ("eviction", "binding"):
+            entry = core.storage.collection(a.resource).get((a.namespace, a.name))
+            pod = entry.obj if entry is not None else None
         if pod is not None and nested(pod, "spec", "nodeName") != node:
             raise errors.forbidden(
                 a.resource, a.name, f'node "{node}" can only act on pods with spec.nodeName set to itself'
             )
-        if a.operation == "CREATE" and "kubernetes.io/config.mirror" not in (
-            (a.obj or {}).get("metadata", {}).get("annotations") or {}
+        if a.operation == "CREATE" and a.subresource == "binding":
+            raise errors.forbidden(a.resource, a.name, f'node "{node}" cannot bind pods')
+        if (
+            a.operation == "CREATE"
+            and not a.subresource
+            and "kubernetes.io/config.mirror" not in ((a.obj or {}).get("metadata", {}).get("annotations") or {})
         ):
             raise errors.forbidden(a.resource, a.name, f'node "{node}" can only create mirror pods')
         if a.operation == "UPDATE" and a.subresource != "status":

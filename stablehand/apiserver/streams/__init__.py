@@ -4,8 +4,37 @@ from __future__ import annotations
 
 from stablehand.apiserver import errors
 from stablehand.apiserver.contract import Answer, Request
-from stablehand.apiserver.core import Core
+from stablehand.apiserver.core import Attributes, Core
 from stablehand.apiserver.streams import commands, logs, proxy
+from stablehand.machinery.types import Obj
+
+_OPTIONS = {
+    "exec": "PodExecOptions", "attach": "PodAttachOptions", "portforward": "PodPortForwardOptions",
+    "proxy": "ProxyOptions",
+}  # fmt: skip
+
+
+async def _admit(core: Core, request: Request) -> None:
+    """A connection is admitted like a write: operation CONNECT of the options that its query spells."""
+    info = request.info
+    assert info.resource is not None
+    kind = _OPTIONS[info.subresource]
+    options: Obj = {"kind": info.resource.kind + kind if kind == "ProxyOptions" else kind, "apiVersion": "v1"}
+    if info.subresource == "proxy":
+        options["path"] = info.rest
+    elif info.subresource == "portforward":
+        options["ports"] = [int(p) for p in request.multi_query("ports") if p.isdigit()]
+    else:
+        options |= {flag: True for flag in ("stdin", "stdout", "stderr", "tty") if request.flag(flag)}
+        if request.query.get("container"):
+            options["container"] = request.query["container"]
+        if info.subresource == "exec":
+            options["command"] = request.multi_query("command")
+    connection = Attributes(
+        request, info.resource, "CONNECT", info.namespace, info.name, options, None, info.subresource
+    )
+    await core.admission.mutate(connection)
+    await core.admission.validate(connection)
 
 
 async def handle(core: Core, request: Request) -> Answer:
@@ -13,6 +42,8 @@ async def handle(core: Core, request: Request) -> Answer:
     info = request.info
     assert info.resource is not None
     name, kind = info.subresource, info.resource.key
+    if name != "log":
+        await _admit(core, request)
     if name == "proxy":
         return await proxy.handle(core, request)
     if kind != "pods":

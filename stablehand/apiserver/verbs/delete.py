@@ -134,9 +134,9 @@ async def delete_one(
         if entry is None:
             raise errors.not_found(res, name)
         exact = _check_preconditions(res, name, entry, options)
-        await core.admission.validate(
-            Attributes(request, row, "DELETE", namespace, name, None, entry.obj, dry_run=is_dry, options=options)
-        )
+        deletion = Attributes(request, row, "DELETE", namespace, name, None, entry.obj, dry_run=is_dry, options=options)
+        await core.admission.mutate(deletion)
+        await core.admission.validate(deletion)
         try:
             return await _delete(core, row, entry, options, is_dry)
         except RevisionMismatch:

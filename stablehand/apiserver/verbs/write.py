@@ -134,19 +134,21 @@ async def create_object(
     is_dry = dry_run(request)
     collection = core.storage.collection(res)
     generated = not meta.get("name") and meta.get("generateName")
+    attributes = Attributes(
+        request, row, "CREATE", meta.get("namespace", ""), meta.get("name", ""), obj, dry_run=is_dry
+    )
+    await core.admission.mutate(attributes)
+    obj = attributes.obj or obj
+    meta = obj["metadata"]
+    place(request, res, obj)
+    if generated and not meta.get("name"):
+        meta["name"] = generate_name(meta["generateName"])
+    # After admission, which may have changed anything: the system's own fields are the system's.
     meta["uid"] = str(uuid.uuid4())
     meta["creationTimestamp"] = format_time(core.clock())
     for system in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
         meta.pop(system, None)
-    attributes = Attributes(
-        request, row, "CREATE", meta.get("namespace", ""), meta.get("name", ""), obj, dry_run=is_dry
-    )
-    if generated:
-        meta["name"] = generate_name(meta["generateName"])
     strategy.prepare_create(obj)
-    await core.admission.mutate(attributes)
-    obj = attributes.obj or obj
-    meta = obj["metadata"]
     refuse(row, meta.get("name", ""), strategy.validate_create(obj))
     request.warnings.extend(strategy.warnings(obj))
     await core.admission.validate(attributes)
@@ -188,7 +190,9 @@ async def update_object(
     operation: str = "Update",
 ) -> Entry:
     """Stores `obj` over `old`. `obj` is decoded, defaulted and private. Raises StatusError; RevisionMismatch when
-    another write came between (the caller knows whether that is a conflict or to be tried again)."""
+    another write came between (the caller knows whether that is a conflict or to be tried again).
+
+    A scale has been admitted by the caller (what is admitted is the Scale); the rest is as for the object itself."""
     row, strategy = stored_strategy(core, res)
     meta, old_meta = obj["metadata"], old.obj["metadata"]
     is_dry = dry_run(request)
@@ -203,40 +207,33 @@ async def update_object(
             old_meta["name"],
             f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {old_meta['uid']}",
         )
-    for kept in (
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "selfLink",
-    ):
-        if kept in old_meta:
-            meta[kept] = old_meta[kept]
-        else:
-            meta.pop(kept, None)
+    _keep_system_fields(meta, old_meta)
     if "managedFields" not in meta and "managedFields" in old_meta and operation != "Apply":
         meta["managedFields"] = old_meta["managedFields"]
     attributes = Attributes(
         request, row, "UPDATE", old_meta.get("namespace", ""), old_meta["name"], obj, old.obj, subresource, is_dry
     )
+    whole = subresource in ("", "scale")
+    if subresource != "scale":
+        await core.admission.mutate(attributes)
+        if attributes.obj is not None and attributes.obj is not obj:
+            obj = attributes.obj
+            _keep_system_fields(obj["metadata"], old_meta)
     if subresource == "status":
         strategy.prepare_status_update(obj, old.obj)
-    elif subresource:
-        strategy.prepare_subresource(obj, old.obj, subresource)
-    else:
+    elif whole:
         strategy.prepare_update(obj, old.obj)
-    await core.admission.mutate(attributes)
-    obj = attributes.obj or obj
+    else:
+        strategy.prepare_subresource(obj, old.obj, subresource)
     if subresource == "status":
         refuse(row, old_meta["name"], strategy.validate_status_update(obj, old.obj))
-    elif subresource:
-        refuse(row, old_meta["name"], strategy.validate_subresource(obj, old.obj, subresource))
-    else:
+    elif whole:
         refuse(row, old_meta["name"], strategy.validate_update(obj, old.obj))
-    if not subresource:
         request.warnings.extend(strategy.warnings(obj))
-    await core.admission.validate(attributes)
+    else:
+        refuse(row, old_meta["name"], strategy.validate_subresource(obj, old.obj, subresource))
+    if subresource != "scale":
+        await core.admission.validate(attributes)
     if operation == "Update":
         ownership.update_managed_fields(
             old.obj,
@@ -249,6 +246,22 @@ async def update_object(
             schema=schema_of(core, row),
         )
     return await store_update(core, row, old, obj, is_dry)
+
+
+def _keep_system_fields(meta: Obj, old: Obj) -> None:
+    """What nobody but the system changes in metadata stays as it is stored."""
+    for kept in (
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "selfLink",
+    ):
+        if kept in old:
+            meta[kept] = old[kept]
+        else:
+            meta.pop(kept, None)
 
 
 async def store_update(core: Core, row: Resource, old: Entry, obj: Obj, is_dry: bool = False) -> Entry:

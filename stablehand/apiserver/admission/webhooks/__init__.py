@@ -1,0 +1,1 @@
+"""Admission webhooks: MutatingWebhookConfiguration and ValidatingWebhookConfiguration (admission.k8s.io/v1)."""
