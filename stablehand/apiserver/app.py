@@ -9,6 +9,8 @@ import logging
 
 from stablehand.apiserver import authn, discovery, errors, openapi, reviews, subresources
 from stablehand.apiserver.admission.chain import default_chain
+from stablehand.apiserver.aggregation import Aggregation
+from stablehand.apiserver.aggregation import proxy as aggregated
 from stablehand.apiserver.allocator import ServiceAllocator
 from stablehand.apiserver.authz.node import NodeAuthorizer
 from stablehand.apiserver.authz.rbac import Rbac
@@ -22,6 +24,7 @@ from stablehand.apiserver.storage.storage import Storage
 from stablehand.apiserver.tokens import TokenIssuer
 from stablehand.apiserver.verbs import create, delete, get, patch, update, watch
 from stablehand.apiserver.verbs import list as list_verb
+from stablehand.machinery.types import Obj
 from stablehand.store.contract import Backend, WriteFailed
 
 log = logging.getLogger("stablehand.apiserver")
@@ -57,6 +60,7 @@ class ApiServer:
         self.core.outbound = Outbound(self.core)
         self._key_pem = key_pem
         self.ready = False
+        self._aggregation: Aggregation | None = None
 
     async def start(self) -> None:
         """Opens the store and makes what every cluster has. Raises the store's errors."""
@@ -71,12 +75,16 @@ class ApiServer:
         self.custom = CustomResources(core)
         self.custom.start()
         await bootstrap.run(core)
+        core.aggregation = self._aggregation = Aggregation(core)
+        await core.aggregation.start()
         self.ready = True
 
     async def stop(self) -> None:
         self.ready = False
         for callback in self.core.stopping:
             callback()
+        if self._aggregation is not None:
+            await self._aggregation.stop()
         await self.core.outbound.close()
         await self.core.storage.close()
 
@@ -100,6 +108,8 @@ class ApiServer:
         allowed, why = await core.authorize(request.user, info)
         if not allowed:
             raise errors.denied(info, request.user.name, why)
+        if request.path.startswith("/apis/") and (service := self._elsewhere(request.path)) is not None:
+            return await aggregated.handle(core, request, service)
         if not info.is_resource:
             return await self._non_resource(request)
         res = info.resource
@@ -115,6 +125,14 @@ class ApiServer:
         if res.verbs == ("create",) or res.key == "componentstatuses":
             return await self._virtual(request)
         return await self._verb(request)
+
+    def _elsewhere(self, path: str) -> Obj | None:
+        """The APIService that serves what is below a path's group and version, when that is not us."""
+        remote = self.core.aggregation.services.all_remote()
+        if not remote:
+            return None
+        parts = path.split("/", 4)
+        return remote.get((parts[2], parts[3])) if len(parts) > 3 else None
 
     async def _verb(self, request: Request) -> Answer:
         core, info = self.core, request.info
@@ -186,9 +204,7 @@ class ApiServer:
         path = request.path.rstrip("/") or "/"
         core = self.core
         if path in ("/healthz", "/livez", "/readyz") or path.startswith(("/healthz/", "/livez/", "/readyz/")):
-            if self.ready:
-                return Response({}, raw=b"ok", content_type="text/plain; charset=utf-8")
-            return Response({}, raw=b"starting", code=500, content_type="text/plain; charset=utf-8")
+            return self._health(path, "verbose" in request.query)
         if path == "/version":
             return Response(discovery.version())
         if path == "/api" or path == "/apis" or path.startswith(("/api/", "/apis/")):
@@ -219,6 +235,20 @@ class ApiServer:
         if path == "/metrics":
             return Response({}, raw=self._metrics(), content_type="text/plain; version=0.0.4")
         raise errors.no_such_path()
+
+    def _health(self, path: str, verbose: bool) -> Response:
+        """ok, or each check on a line when asked for or when one fails; /readyz/NAME is one check alone."""
+        kind, _, only = path.lstrip("/").partition("/")
+        checks = {"ping": True, "storage": self.ready, "poststarthook/bootstrap": self.ready}
+        if only and only not in checks:
+            raise errors.no_such_path()
+        good = checks[only] if only else all(checks.values())
+        if good and not verbose:
+            text = "ok"
+        else:
+            lines = [f"[+]{n} ok" if v else f"[-]{n} failed: reason withheld" for n, v in checks.items()]
+            text = "\n".join([*lines, f"{kind} check {'passed' if good else 'failed'}", ""])
+        return Response({}, raw=text.encode(), code=200 if good else 500, content_type="text/plain; charset=utf-8")
 
     def _metrics(self) -> bytes:
         storage = self.core.storage

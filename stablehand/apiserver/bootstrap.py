@@ -70,6 +70,26 @@ def _objects(core: Core) -> Iterable[tuple[Resource, Obj]]:
     )
 
 
+def _authentication(core: Core) -> Obj:
+    """kube-system/extension-apiserver-authentication: how an aggregated API server knows who asks through us."""
+    data = {"client-ca-file": core.config.ca_pem}
+    if core.config.proxy_ca_pem:
+        data |= {
+            "requestheader-client-ca-file": core.config.proxy_ca_pem,
+            "requestheader-allowed-names": '["front-proxy-client"]',
+            "requestheader-username-headers": '["X-Remote-User"]',
+            "requestheader-uid-headers": '["X-Remote-Uid"]',
+            "requestheader-group-headers": '["X-Remote-Group"]',
+            "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
+        }
+    return {
+        "kind": "ConfigMap",
+        "apiVersion": "v1",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": data,
+    }
+
+
 async def run(core: Core) -> None:
     """Makes what is missing. Raises the store's errors."""
     writes = []
@@ -82,6 +102,7 @@ async def run(core: Core) -> None:
             writes.append(core.storage.put(collection, key, _stamped(obj, now), 0))
     await asyncio.gather(*writes)
     await _kubernetes_service(core, now)
+    await _ensure(core, resource("configmaps"), _authentication(core), now, ("data",))
 
 
 def _stamped(obj: Obj, now: str) -> Obj:

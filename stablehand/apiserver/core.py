@@ -17,6 +17,7 @@ from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj
 
 if TYPE_CHECKING:
+    from stablehand.apiserver.aggregation import Aggregation
     from stablehand.apiserver.outbound import Outbound
     from stablehand.apiserver.tokens import TokenIssuer
 
@@ -66,6 +67,9 @@ class ServerConfig:
     ca_pem: str = ""
     kubelet_cert: str = ""  # files of the client certificate shown to kubelets
     kubelet_key: str = ""
+    proxy_cert: str = ""  # files of the front proxy's certificate, shown to aggregated API servers
+    proxy_key: str = ""
+    proxy_ca_pem: str = ""  # the CA that certified it
 
 
 class Core:
@@ -77,6 +81,7 @@ class Core:
         self.authorize: Authorize
         self.tokens: TokenIssuer
         self.outbound: Outbound
+        self.aggregation: Aggregation
         self.allocator: Any = None
         self.clock: Callable[[], float] = time.time
         # Set when the server is to stop: watches and follows end then.

@@ -157,11 +157,16 @@ async def handle(core: Core, request: Request) -> Response:
     aggregated = _wants_aggregated(request)
     if aggregated and parts in (["api"], ["apis"]):
         groups = [""] if parts == ["api"] else core.registry.groups()
+        remote = core.aggregation.discovery
+        elsewhere = [] if parts == ["api"] else [g for g in remote.groups() if g not in groups]
         body = {
             "kind": "APIGroupDiscoveryList",
             "apiVersion": f"apidiscovery.k8s.io/{aggregated}",
             "metadata": {},
-            "items": [_aggregated_item(core, g) for g in groups],
+            "items": [
+                *(_aggregated_item(core, g) for g in groups),
+                *(remote.aggregated(g) for g in elsewhere),
+            ],
         }
         kind = f"application/json;g=apidiscovery.k8s.io;v={aggregated};as=APIGroupDiscoveryList"
         return Response(body, content_type=kind, headers={"Vary": "Accept"})
@@ -174,12 +179,16 @@ async def handle(core: Core, request: Request) -> Response:
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": where}],
         }
     elif parts == ["apis"]:
-        named = [_group(core, g) for g in core.registry.groups()]
+        ours, remote = core.registry.groups(), core.aggregation.discovery
+        named = [_group(core, g) for g in ours]
+        named += [found for g in remote.groups() if g not in ours and (found := remote.group(g)) is not None]
         found = {"kind": "APIGroupList", "apiVersion": "v1", "groups": named}
     elif len(parts) == 2 and parts[0] == "api":
         found = resource_list(core, "", parts[1])
     elif len(parts) == 2 and parts[0] == "apis" and parts[1] in core.registry.groups():
         found = {"kind": "APIGroup", "apiVersion": "v1", **_group(core, parts[1])}
+    elif len(parts) == 2 and parts[0] == "apis" and (group := core.aggregation.discovery.group(parts[1])):
+        found = {"kind": "APIGroup", "apiVersion": "v1", **group}
     elif len(parts) == 3 and parts[0] == "apis":
         found = resource_list(core, parts[1], parts[2])
     if found is None:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import contextlib
 import random
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -60,11 +61,10 @@ class _Services(AbstractResolver):
         self._core = core
 
     async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
-        parts = host.split(".")
+        parts, at = host.split("."), host
         if len(parts) == 3 and parts[2] == "svc":
-            address, number = endpoint(self._core, parts[1], parts[0], port)
-            return [_result(host, address, number)]
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=1)
+            at, port = endpoint(self._core, parts[1], parts[0], port)
+        found = await asyncio.get_running_loop().getaddrinfo(at, port, type=socket.SOCK_STREAM)
         return [_result(host, str(sockaddr[0]), port) for *_, sockaddr in found]
 
     async def close(self) -> None:
@@ -72,12 +72,14 @@ class _Services(AbstractResolver):
 
 
 def _result(name: str, address: str, port: int) -> ResolveResult:
-    family = 10 if ":" in address else 2
-    return ResolveResult(hostname=name, host=address, port=port, family=family, proto=0, flags=4)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return ResolveResult(
+        hostname=name, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST
+    )
 
 
 def endpoint(core: Core, namespace: str, name: str, port: int) -> tuple[str, int]:
-    """(address, port) behind a Service's port. Raises OSError, as a resolver must."""
+    """(address or name, port) behind a Service's port. Raises OSError, as a resolver must."""
     entry = core.storage.collection(_SERVICES).get((namespace, name))
     if entry is None:
         raise OSError(f'service "{name}" not found')
@@ -107,7 +109,7 @@ class Outbound:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._session: aiohttp.ClientSession | None = None
-        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str, bool, bool], ssl.SSLContext] = {}
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -115,9 +117,10 @@ class Outbound:
             self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         return self._session
 
-    def context(self, ca: str, *, verify: bool = True) -> ssl.SSLContext:
-        """The TLS settings for servers certified by `ca`. Raises CallFailed for what is no certificate."""
-        key = (ca, verify)
+    def context(self, ca: str, *, verify: bool = True, front_proxy: bool = False) -> ssl.SSLContext:
+        """The TLS settings for servers certified by `ca`, shown the front proxy's certificate where it vouches for
+        the user. Raises CallFailed for what is no certificate."""
+        key = (ca, verify, front_proxy)
         found = self._contexts.get(key)
         if found is None:
             try:
@@ -126,6 +129,9 @@ class Outbound:
                 raise CallFailed(f"unable to load root certificates: {e}") from e
             if not verify:
                 found.check_hostname, found.verify_mode = False, ssl.CERT_NONE
+            config = self._core.config
+            if front_proxy and config.proxy_cert:
+                found.load_cert_chain(config.proxy_cert, config.proxy_key)
             if len(self._contexts) >= _CONTEXTS:
                 self._contexts.clear()
             self._contexts[key] = found

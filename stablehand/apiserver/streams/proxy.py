@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from stablehand.machinery.meta import nested
 from stablehand.machinery.types import Obj
 
 _HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "proxy-authorization"}
+_IDENTITY = ("x-remote-", "impersonate-")
 _DROPPED = _HOP | {"host", "authorization", "content-length"}
 
 
@@ -55,7 +57,7 @@ async def handle(core: Core, request: Request) -> Answer:
     async def run(http: Any) -> web.StreamResponse:
         if "Upgrade" in http.headers:
             return await pipe.proxy_upgrade(http, target.address, target.port, url.raw_path_qs, context)
-        return await _forward(core, http, request, url)
+        return await forward(kubelet.session(core), http, request.raw, url, context)
 
     return Upgrade(run)
 
@@ -104,17 +106,33 @@ def _service(core: Core, service: Obj, scheme: str, port: str) -> _Target:
     return _Target(scheme or "http", address, number)
 
 
-async def _forward(core: Core, http: Any, request: Request, url: URL) -> web.StreamResponse:
-    headers = [(k, v) for k, v in http.headers.items() if k.lower() not in _DROPPED]
+async def forward(
+    session: aiohttp.ClientSession,
+    http: Any,
+    body: bytes,
+    url: URL,
+    tls: Any,
+    extra: Sequence[tuple[str, str]] = (),
+    *,
+    drop_identity: bool = False,
+) -> web.StreamResponse:
+    """Sends the request on and its answer back as it comes. `drop_identity`: what a client says in headers of who
+    it is (to us, or in a front proxy's name) is not passed on; `extra` says it."""
+    headers = [
+        (k, v)
+        for k, v in http.headers.items()
+        if k.lower() not in _DROPPED and not (drop_identity and k.lower().startswith(_IDENTITY))
+    ]
+    headers += extra
     response: web.StreamResponse
     try:
         with pipe.ended_by_client(http):
-            async with kubelet.session(core).request(
+            async with session.request(
                 http.method,
                 url,
                 headers=headers,
-                data=request.raw or None,
-                ssl=kubelet.context(core) if url.scheme == "https" else True,
+                data=body or None,
+                ssl=tls if tls is not None else True,
                 allow_redirects=False,
                 skip_auto_headers=("Content-Type", "User-Agent"),
             ) as answer:

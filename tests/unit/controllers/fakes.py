@@ -333,7 +333,7 @@ class Kubelet:
         self.server._store("MODIFIED", pods, pod)
 
 
-async def settle(condition: Callable[[], bool], timeout: float = 5.0) -> None:
+async def settle(condition: Callable[[], bool], timeout: float = 20.0) -> None:
     """Lets the loop turn until the condition holds."""
     deadline = time.monotonic() + timeout
     while not condition():
