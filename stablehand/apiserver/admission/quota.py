@@ -1,6 +1,6 @@
-"""ResourceQuota: a create is refused when it would pass a hard limit of its namespace.
-
-Usage is counted from what is stored at this moment; status.used is written by the quota controller.
+"""ResourceQuota: a write that would pass a hard limit of its namespace is refused, and one that does not is added to
+status.used before it is stored, so that two at a time cannot both have the last of it. What counts is machinery.quota's;
+the quota controller counts anew when objects go.
 """
 
 from __future__ import annotations
@@ -9,88 +9,77 @@ from decimal import Decimal
 
 from stablehand.apiserver import errors
 from stablehand.apiserver.core import Attributes, Core
-from stablehand.machinery import quantity
-from stablehand.machinery.meta import nested
-from stablehand.machinery.resources import Resource, resource
+from stablehand.machinery import quantity, quota
+from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
+from stablehand.store.contract import RevisionMismatch, WriteFailed
 
 _QUOTAS = resource("resourcequotas")
-_COUNTED = {
-    "pods", "services", "secrets", "configmaps", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas",
-}  # fmt: skip
+_RETRIES = 16
+# Kinds whose updates may use more (others only count when they are made).
+_GROWING = frozenset({"pods", "services", "persistentvolumeclaims"})
 
 
-def usage(res: Resource, obj: Obj) -> dict[str, Decimal]:
-    """What one object counts for, by quota resource name."""
-    one = Decimal(1)
-    out: dict[str, Decimal] = {f"count/{res.key}": one}
-    if res.key == "pods":
-        if nested(obj, "status", "phase") in ("Succeeded", "Failed"):
-            return out
-        out["pods"] = one
-        for container in nested(obj, "spec", "containers") or ():
-            resources = container.get("resources") or {}
-            for side in ("requests", "limits"):
-                for name, value in (resources.get(side) or {}).items():
-                    amount = quantity.parse(value)
-                    for label in (f"{side}.{name}", name if side == "requests" else ""):
-                        if label:
-                            out[label] = out.get(label, Decimal(0)) + amount
-        return out
-    if res.key in _COUNTED:
-        out[res.plural] = one
-    if res.key == "services":
-        kind = nested(obj, "spec", "type")
-        if kind == "LoadBalancer":
-            out["services.loadbalancers"] = one
-        if kind in ("NodePort", "LoadBalancer"):
-            out["services.nodeports"] = Decimal(len(nested(obj, "spec", "ports") or ()))
-    if res.key == "persistentvolumeclaims":
-        request = nested(obj, "spec", "resources", "requests", "storage")
-        if request:
-            out["requests.storage"] = quantity.parse(request)
-            name = nested(obj, "spec", "storageClassName")
-            if name:
-                out[f"{name}.storageclass.storage.k8s.io/requests.storage"] = quantity.parse(request)
-                out[f"{name}.storageclass.storage.k8s.io/persistentvolumeclaims"] = one
-    return out
-
-
-def check(core: Core, a: Attributes) -> None:
-    if a.operation not in ("CREATE", "UPDATE") or not a.namespace or a.subresource or a.obj is None:
+async def check(core: Core, a: Attributes) -> None:
+    if a.operation not in ("CREATE", "UPDATE") or not a.namespace or a.obj is None:
         return
-    quotas = core.storage.collection(_QUOTAS).namespaces.get(a.namespace)
-    if not quotas:
+    collection = core.storage.collection(_QUOTAS)
+    quotas = collection.namespaces.get(a.namespace)
+    if not quotas or a.subresource not in ("", "resize"):
         return
-    new = usage(a.resource, a.obj)
-    before = usage(a.resource, a.old) if a.old is not None else {}
-    delta = {k: v - before.get(k, Decimal(0)) for k, v in new.items() if v > before.get(k, Decimal(0))}
-    if not delta:
+    if a.operation == "UPDATE" and a.resource.key not in _GROWING:
         return
-    used: dict[str, Decimal] = {}
-    for entry in core.storage.collection(a.resource).namespaces.get(a.namespace, {}).values():
-        for name, amount in usage(a.resource, entry.obj).items():
-            used[name] = used.get(name, Decimal(0)) + amount
-    for name, entry in sorted(quotas.items()):
-        spec = entry.obj.get("spec") or {}
-        if spec.get("scopes") or spec.get("scopeSelector"):
-            continue  # scoped quotas are counted by the controller only
-        hard = spec.get("hard") or {}
-        if a.resource.key == "pods" and a.operation == "CREATE":
-            compute = ("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
-            missing = [k for k in hard if k in compute and k not in new]
-            if missing:
-                raise errors.forbidden(
-                    a.resource,
-                    a.name,
-                    f"failed quota: {name}: must specify {','.join(sorted(missing))} for: "
-                    + ",".join(c["name"] for c in a.obj["spec"]["containers"]),
-                )
-        over = [k for k in sorted(delta) if k in hard and used.get(k, Decimal(0)) + delta[k] > quantity.parse(hard[k])]
+    now = core.clock()
+    new = quota.usage(a.resource, a.obj, now)
+    before = quota.usage(a.resource, a.old, now) if a.old is not None else {}
+    more = {n: v - before.get(n, Decimal(0)) for n, v in new.items() if v > before.get(n, Decimal(0))}
+    if not more:
+        return
+    for name in sorted(quotas):
+        await _spend(core, a, name, more)
+
+
+async def _spend(core: Core, a: Attributes, name: str, more: quota.Usage) -> None:
+    """Takes `more` from one quota. Raises StatusError 403 when it is not there."""
+    collection, key = core.storage.collection(_QUOTAS), (a.namespace, name)
+    assert a.obj is not None
+    for _ in range(_RETRIES):
+        entry = collection.get(key)
+        if entry is None or not quota.in_scope(entry.obj, a.resource, a.obj):
+            return
+        spec_hard, status = entry.obj["spec"].get("hard") or {}, entry.obj.get("status") or {}
+        if a.resource.key == "pods" and a.operation == "CREATE" and not a.subresource:
+            if lacking := quota.unset(spec_hard, a.obj):
+                said = "; ".join(f"{what} for: {','.join(containers)}" for what, containers in lacking.items())
+                raise errors.forbidden(a.resource, a.name, f"failed quota: {name}: must specify {said}")
+        asked = {n: v for n, v in more.items() if n in spec_hard}
+        if not asked:
+            return
+        hard, used = status.get("hard") or {}, status.get("used") or {}
+        unknown = sorted(n for n in asked if n not in hard or n not in used)
+        if unknown:
+            why = f"status unknown for quota: {name}, resources: {','.join(unknown)}"
+            raise errors.forbidden(a.resource, a.name, why)
+        after = {n: quantity.parse(used[n]) + v for n, v in asked.items()}
+        over = sorted(n for n in asked if after[n] > quantity.parse(hard[n]))
         if over:
-            asked = ",".join(f"{k}={quantity.format_decimal(delta[k])}" for k in over)
-            have = ",".join(f"{k}={quantity.format_decimal(used.get(k, Decimal(0)))}" for k in over)
-            limit = ",".join(f"{k}={hard[k]}" for k in over)
-            raise errors.forbidden(
-                a.resource, a.name, f"exceeded quota: {name}, requested: {asked}, used: {have}, limited: {limit}"
-            )
+            said = ",".join(f"{n}={quota.text(n, asked[n])}" for n in over)
+            have = ",".join(f"{n}={used[n]}" for n in over)
+            limit = ",".join(f"{n}={hard[n]}" for n in over)
+            why = f"exceeded quota: {name}, requested: {said}, used: {have}, limited: {limit}"
+            raise errors.forbidden(a.resource, a.name, why)
+        if a.dry_run:
+            return
+        new: Obj = {
+            **entry.obj,
+            "metadata": dict(entry.obj["metadata"]),
+            "status": {**status, "used": {**used, **{n: quota.text(n, v) for n, v in after.items()}}},
+        }
+        try:
+            await core.storage.put(collection, key, new, entry.revision)
+            return
+        except RevisionMismatch:
+            continue
+        except WriteFailed as e:
+            raise errors.internal(str(e)) from e
+    raise errors.conflict(_QUOTAS, name)
