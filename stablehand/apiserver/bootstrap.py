@@ -7,15 +7,18 @@ of one start share one group commit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import uuid
 from collections.abc import Iterable
 
 from stablehand.apiserver.authz import bootstrap_roles
 from stablehand.apiserver.core import Core
+from stablehand.apiserver.storage.collection import Collection, Key
 from stablehand.machinery.resources import Resource, resource
 from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj, copy_object
+from stablehand.store.contract import RevisionMismatch
 
 NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
@@ -51,6 +54,9 @@ def _objects(core: Core) -> Iterable[tuple[Resource, Obj]]:
         yield resource(f"clusterrolebindings.{rbac}"), binding
     for role in bootstrap_roles.roles():
         yield resource(f"roles.{rbac}"), role
+    for binding in bootstrap_roles.role_bindings():
+        yield resource(f"rolebindings.{rbac}"), binding
+    yield resource("servicecidrs.networking.k8s.io"), _service_cidr(core)
     classes = resource("priorityclasses.scheduling.k8s.io")
     yield (
         classes,
@@ -90,6 +96,23 @@ def _authentication(core: Core) -> Obj:
     }
 
 
+def _service_cidr(core: Core) -> Obj:
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "lastTransitionTime": format_time(core.clock()),
+        "reason": "",
+        "message": "Kubernetes Service CIDR is ready",
+    }
+    return {
+        "kind": "ServiceCIDR",
+        "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+        "spec": {"cidrs": [core.config.service_cidr]},
+        "status": {"conditions": [ready]},
+    }
+
+
 async def run(core: Core) -> None:
     """Makes what is missing. Raises the store's errors."""
     writes = []
@@ -99,10 +122,16 @@ async def run(core: Core) -> None:
         meta = obj["metadata"]
         key = (meta.get("namespace", ""), meta["name"])
         if collection.get(key) is None:
-            writes.append(core.storage.put(collection, key, _stamped(obj, now), 0))
+            writes.append(_make(core, collection, key, _stamped(obj, now)))
     await asyncio.gather(*writes)
     await _kubernetes_service(core, now)
     await _ensure(core, resource("configmaps"), _authentication(core), now, ("data",))
+
+
+async def _make(core: Core, collection: Collection, key: Key, obj: Obj) -> None:
+    """Writes a new object, unless another API server on the same store has just made it."""
+    with contextlib.suppress(RevisionMismatch):
+        await core.storage.put(collection, key, obj, 0)
 
 
 def _stamped(obj: Obj, now: str) -> Obj:
@@ -134,7 +163,7 @@ async def _kubernetes_service(core: Core, now: str) -> None:
         "status": {"loadBalancer": {}},
     }
     await _ensure(core, resource("services"), service, now, ("spec", "ports"))
-    core.allocator._take(core.storage.collection(resource("services")).entries[("default", "kubernetes")].obj)
+    await core.allocator.addresses.repair()
     if not config.advertise_address:
         return
     address = config.advertise_address
@@ -166,15 +195,19 @@ async def _ensure(core: Core, res: Resource, obj: Obj, now: str, fields: tuple[s
     """Makes the object, or brings the named parts of the stored one up to date."""
     collection = core.storage.collection(res)
     key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
-    entry = collection.get(key)
-    if entry is None:
-        await core.storage.put(collection, key, _stamped(obj, now), 0)
-        return
-    new = copy_object(entry.obj)
-    if fields[0] == "spec":
-        new["spec"][fields[1]] = obj["spec"][fields[1]]
-    else:
-        for field in fields:
-            new[field] = obj[field]
-    if new != entry.obj:
-        await core.storage.put(collection, key, new, entry.revision)
+    if collection.get(key) is None:
+        await _make(core, collection, key, _stamped(obj, now))
+    while (entry := collection.get(key)) is not None:
+        new = copy_object(entry.obj)
+        if fields[0] == "spec":
+            new["spec"][fields[1]] = obj["spec"][fields[1]]
+        else:
+            for field in fields:
+                new[field] = obj[field]
+        if new == entry.obj:
+            return
+        try:
+            await core.storage.put(collection, key, new, entry.revision)
+            return
+        except RevisionMismatch:
+            continue  # another API server's write came first: `put` has waited until it is visible

@@ -6,11 +6,11 @@ Built once by apiserver.app and passed to every verb; holds no logic of any one 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from stablehand.apiserver.contract import Request
+from stablehand.apiserver.contract import Request, RequestInfo, User
 from stablehand.apiserver.registry import Registry
 from stablehand.apiserver.storage.storage import Storage
 from stablehand.machinery.resources import Resource
@@ -18,6 +18,7 @@ from stablehand.machinery.types import Obj
 
 if TYPE_CHECKING:
     from stablehand.apiserver.aggregation import Aggregation
+    from stablehand.apiserver.allocation import ServiceAllocator
     from stablehand.apiserver.outbound import Outbound
     from stablehand.apiserver.tokens import TokenIssuer
 
@@ -51,7 +52,12 @@ class Admission(Protocol):
         """Refuses by raising StatusError."""
 
 
-Authorize = Callable[..., Awaitable[tuple[bool, str]]]
+class Authorize(Protocol):
+    async def __call__(self, user: User, info: RequestInfo) -> tuple[bool, str]:
+        """Whether a user may, and why not."""
+
+    def decide(self, user: User, info: RequestInfo) -> bool:
+        """The same, at once."""
 
 
 @dataclass(slots=True)
@@ -82,7 +88,7 @@ class Core:
         self.tokens: TokenIssuer
         self.outbound: Outbound
         self.aggregation: Aggregation
-        self.allocator: Any = None
+        self.allocator: ServiceAllocator
         self.clock: Callable[[], float] = time.time
         # Set when the server is to stop: watches and follows end then.
         self.stopping: list[Callable[[], None]] = []

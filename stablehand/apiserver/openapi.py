@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from email.utils import formatdate
 from typing import Any
 
 import orjson
 
+from stablehand import __version__
 from stablehand.apiserver import errors
 from stablehand.apiserver.contract import Request, Response
 from stablehand.apiserver.core import Core
@@ -20,10 +22,11 @@ from stablehand.machinery.schema import definitions_path
 from stablehand.machinery.types import Obj
 
 _REF = re.compile(r"#/\$defs/([A-Za-z0-9_.\-]+)")
+_SHARED_META = ("ObjectMeta", "ListMeta", "DeleteOptions", "Status")
 _LEGACY = {"extensions/v1beta1", "apps/v1beta1", "apps/v1beta2"}
 
 
-def _definitions() -> dict[str, Obj]:
+def definitions() -> dict[str, Obj]:
     return orjson.loads(definitions_path().read_bytes())["$defs"]
 
 
@@ -39,7 +42,9 @@ def _clean(node: Any) -> Any:
         return {"allOf": [ref], "default": {}, **rest} if rest else ref
     out: Obj = {}
     for key, value in node.items():
-        if key == "type" and isinstance(value, list):
+        if key == "properties":
+            out[key] = {name: _clean(v) for name, v in value.items()}  # a property may be called "type" or "enum"
+        elif key == "type" and isinstance(value, list):
             out[key] = next((v for v in value if v != "null"), "object")
         elif key == "enum" and value and isinstance(value[0], str) and len(value) == 1:
             continue  # the file pins apiVersion and kind; upstream's documents do not
@@ -103,15 +108,52 @@ def _path_items(rows: list[Resource], schema_of: dict[str, str]) -> Obj:
     return paths
 
 
-def document(core: Core, group: str, version: str) -> Obj | None:
-    """The OpenAPI v3 document of one group and version, or None."""
+def _add_referenced(schemas: Obj, raw: dict[str, Obj], todo: list[str]) -> None:
+    """Adds these definitions, and what they refer to, to `schemas`."""
+    while todo:
+        name = todo.pop()
+        if name in schemas or name not in raw:
+            continue
+        todo.extend(_REF.findall(orjson.dumps(raw[name]).decode()))
+        schemas[name] = _clean(raw[name])
+
+
+def _list_schema(group: str, version: str, kind: str, item: str) -> Obj:
+    meta = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
+    return {
+        "description": f"{kind}List is a list of {kind}",
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": meta},
+            "items": {"type": "array", "items": {"$ref": f"#/components/schemas/{item}"}},
+        },
+        "x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": f"{kind}List"}],
+    }
+
+
+def _rename_legacy(schemas: Obj, names: dict[str, str], group: str, version: str) -> None:
+    """Removed versions go by the definitions of apps/v1, whose fields they have, under names and kinds of their own."""
+    for kind, old in list(names.items()):
+        new = f"io.k8s.api.{group}.{version}.{kind}"
+        gvk = [{"group": group, "version": version, "kind": kind}]
+        schemas[new] = {**schemas.pop(old), "x-kubernetes-group-version-kind": gvk}
+        schemas.pop(old + "List", None)
+        schemas[new + "List"] = _list_schema(group, version, kind, new)
+        names[kind] = new
+
+
+def document(core: Core, group: str, version: str, raw: dict[str, Obj] | None = None) -> Obj | None:
+    """The OpenAPI v3 document of one group and version, or None. `raw` is `definitions()` when the caller has it."""
     rows = core.registry.resources(group, version)
     if not rows:
         return None
     schemas: Obj = {}
     names: dict[str, str] = {}
+    raw = raw or definitions()
     if not rows[0].custom:
-        raw = _definitions()
         kinds = _group_kinds(rows)
         todo: list[str] = []
         for name, definition in raw.items():
@@ -125,13 +167,9 @@ def document(core: Core, group: str, version: str) -> Obj | None:
         todo += ["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", "io.k8s.apimachinery.pkg.apis.meta.v1.Status"]
         if any("scale" in r.subresources for r in rows):
             todo.append("io.k8s.api.autoscaling.v1.Scale")
-        while todo:
-            name = todo.pop()
-            if name in schemas or name not in raw:
-                continue
-            text = orjson.dumps(raw[name]).decode()
-            todo.extend(_REF.findall(text))
-            schemas[name] = _clean(raw[name])
+        _add_referenced(schemas, raw, todo)
+        if f"{group}/{version}" in _LEGACY:
+            _rename_legacy(schemas, names, group, version)
     else:
         for res in rows:
             strategy = core.registry.strategy(res)
@@ -139,6 +177,8 @@ def document(core: Core, group: str, version: str) -> Obj | None:
             schema = dict(getattr(strategy, "openapi", None) or {"type": "object"})
             schema["x-kubernetes-group-version-kind"] = [{"group": group, "version": version, "kind": res.kind}]
             schemas[name], names[res.kind] = schema, name
+            schemas[name + "List"] = _list_schema(group, version, res.kind, name)
+        _add_referenced(schemas, raw, ["io.k8s.apimachinery.pkg.apis.meta.v1." + k for k in _SHARED_META])
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": KUBERNETES},
@@ -151,23 +191,50 @@ def _group_path(group: str, version: str) -> str:
     return f"apis/{group}/{version}" if group else f"api/{version}"
 
 
+def stamp(core: Core, group: str, version: str) -> str:
+    """Names the content of a document without making it: the same stamp, the same bytes."""
+    rows = core.registry.resources(group, version)
+    parts: list[Any] = [KUBERNETES, __version__, group, version]
+    parts.extend([r.plural, r.kind, r.namespaced, r.verbs, r.subresources] for r in rows)
+    if rows and rows[0].custom:
+        parts.extend(getattr(core.registry.strategy(r), "openapi", None) for r in rows)
+    else:
+        parts.append(definitions_path().stat().st_size)
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()[:32].upper()
+
+
+def _index(core: Core) -> Obj:
+    paths = {}
+    for group in ["", *core.registry.groups()]:
+        for version in core.registry.versions(group):
+            where = _group_path(group, version)
+            paths[where] = {"serverRelativeURL": f"/openapi/v3/{where}?hash={stamp(core, group, version)}"}
+    return {"paths": paths}
+
+
 async def handle(core: Core, request: Request) -> Response:
-    """/openapi/v3 and its documents. Raises StatusError 404, 406 for the v2 document."""
+    """/openapi/v3 and its documents. A document asked for by its stamp may be kept for ever. Raises StatusError 404."""
     path = request.path.rstrip("/")
     if path == "/openapi/v3":
-        stamp = hashlib.sha256(f"{KUBERNETES}{core.registry.generation}".encode()).hexdigest()[:32].upper()
-        paths = {}
-        for group in ["", *core.registry.groups()]:
-            for version in core.registry.versions(group):
-                where = _group_path(group, version)
-                paths[where] = {"serverRelativeURL": f"/openapi/v3/{where}?hash={stamp}"}
-        return Response({"paths": paths})
+        return Response(_index(core))
     parts = path.removeprefix("/openapi/v3/").split("/")
-    found = None
     if parts[0] == "api" and len(parts) == 2:
-        found = document(core, "", parts[1])
+        group, version = "", parts[1]
     elif parts[0] == "apis" and len(parts) == 3:
-        found = document(core, parts[1], parts[2])
-    if found is None:
+        group, version = parts[1], parts[2]
+    else:
         raise errors.no_such_path()
-    return Response(found)
+    if not core.registry.resources(group, version):
+        raise errors.no_such_path()
+    mark = stamp(core, group, version)
+    asked = request.query.get("hash", "")
+    if asked and asked != mark:
+        where = f"/openapi/v3/{_group_path(group, version)}?hash={mark}"
+        return Response({}, raw=b"", code=301, headers={"Location": where})
+    headers = {"Etag": f'"{mark}"', "Vary": "Accept"}
+    if asked:
+        headers["Cache-Control"] = "public, immutable"
+        headers["Expires"] = formatdate(core.clock() + 365 * 86400, usegmt=True)
+    if request.headers.get("If-None-Match") == f'"{mark}"':
+        return Response({}, raw=b"", code=304, headers=headers)
+    return Response(document(core, group, version), headers=headers)

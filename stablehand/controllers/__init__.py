@@ -3,6 +3,6 @@
 `manager` runs them all; nothing else here imports more than its own.
 """
 
-from stablehand.controllers.manager import ControllersConfig, run
+from stablehand.controllers.manager import ControllersConfig, names, run
 
-__all__ = ["ControllersConfig", "run"]
+__all__ = ["ControllersConfig", "names", "run"]

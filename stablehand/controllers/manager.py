@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from stablehand.client import Client
 from stablehand.controllers.clusterroles import ClusterRoleAggregationController
@@ -28,6 +26,7 @@ from stablehand.controllers.podgc import PodCollector
 from stablehand.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from stablehand.controllers.resourcequota import ResourceQuotaController
 from stablehand.controllers.serviceaccount import RootCaController, ServiceAccountController
+from stablehand.controllers.servicecidrs import ServiceCidrController
 from stablehand.controllers.statefulset import StatefulSetController
 from stablehand.controllers.tainteviction import TaintEvictionController
 from stablehand.controllers.ttlafterfinished import TtlAfterFinishedController
@@ -39,7 +38,7 @@ from stablehand.controllers.volumeprotection import (
 )
 from stablehand.runtime import Controller, Informers
 from stablehand.runtime.discovery import Catalog
-from stablehand.runtime.leases import LeaderElection
+from stablehand.runtime.leases import LeaderElection, identity
 
 log = logging.getLogger("stablehand.controllers")
 
@@ -91,11 +90,18 @@ def makers(config: ControllersConfig, catalog: Catalog) -> dict[str, Maker]:
         "pod-garbage-collector": PodCollector,
         "disruption": DisruptionController,
         "clusterrole-aggregation": ClusterRoleAggregationController,
+        "service-cidr": ServiceCidrController,
         "resourcequota": lambda c, i: ResourceQuotaController(c, i, catalog),
     }
     if config.ca_pem:
         out["root-ca-certificate-publisher"] = lambda c, i: RootCaController(c, i, config.ca_pem)
     return out
+
+
+def names() -> list[str]:
+    """Every controller's name, as `ControllersConfig.enable` takes them."""
+    nothing: Any = None  # the names depend on neither client nor catalog
+    return sorted(makers(ControllersConfig(nothing, ca_pem="-"), nothing))
 
 
 def is_enabled(name: str, enable: tuple[str, ...]) -> bool:
@@ -110,8 +116,7 @@ async def run(config: ControllersConfig) -> None:
     if not config.leader_elect:
         await _run_controllers(config)
         return
-    identity = f"{socket.gethostname()}_{uuid.uuid4()}_{os.getpid()}"
-    election = LeaderElection(config.client, "kube-system", "kube-controller-manager", identity)
+    election = LeaderElection(config.client, "kube-system", "kube-controller-manager", identity())
     await election.lead(lambda: _run_controllers(config))
 
 

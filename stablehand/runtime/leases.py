@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 
 from stablehand.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Unavailable
@@ -20,6 +22,11 @@ LEASES = resource("leases.coordination.k8s.io")
 
 class LeadershipLost(Exception):
     """The lease could not be renewed in time; someone else may lead now."""
+
+
+def identity() -> str:
+    """A candidate's name, of its own for each run: the host's name and a UUID, as upstream's."""
+    return f"{socket.gethostname()}_{uuid.uuid4()}"
 
 
 class LeaderElection:

@@ -5,6 +5,7 @@ A rule is "verbs | groups | resources [| resource names]"; a path rule "verbs | 
 
 from __future__ import annotations
 
+from stablehand.apiserver.authz.controller_roles import ROLE_BINDINGS, ROLES, controller_roles
 from stablehand.machinery.types import Obj
 
 R = "get,list,watch"
@@ -160,15 +161,20 @@ CLUSTER_ROLES: dict[str, list[str]] = {
         "get,list,watch,update,patch,escalate | rbac.authorization.k8s.io | *",
         "get | /healthz /healthz/* /api /api/* /apis /apis/*",
     ],
-    "system:controller:statefulset-controller": [
-        f"{R} | apps | statefulsets",
-        "update | apps | statefulsets/status",
-        "update | apps | statefulsets/finalizers",
-        "create,delete,get,patch,update,list,watch | core | pods",
-        "create,delete,get,list,patch,update,watch | apps | controllerrevisions",
-        "create,get,delete,update,list,watch | core | persistentvolumeclaims",
-        *_EVENTS,
+    "system:certificates.k8s.io:certificatesigningrequests:nodeclient": [
+        "create | certificates.k8s.io | certificatesigningrequests/nodeclient"
     ],
+    "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient": [
+        "create | certificates.k8s.io | certificatesigningrequests/selfnodeclient"
+    ],
+    **{
+        f"system:certificates.k8s.io:{name}-approver": [
+            f"approve | certificates.k8s.io | signers | kubernetes.io/{name}"
+        ]
+        for name in ("kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving", "legacy-unknown")
+    },
+    "system:kube-aggregator": [f"{R} | core | endpoints,services"],
+    **controller_roles(),
 }
 
 AGGREGATED = {"admin": ("admin", "edit", "view"), "edit": ("edit", "view"), "view": ("view",)}
@@ -202,22 +208,9 @@ BINDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         "system:kube-controller-manager",
         [("User", "system:kube-controller-manager")],
     ),
+    **{name: (name, [("ServiceAccount", f"kube-system/{name.rpartition(':')[2]}")]) for name in controller_roles()},
     "stablehand:provisioner": ("system:persistent-volume-provisioner", [("User", "system:stablehand:provisioner")]),
     "stablehand:kubelet-api-admin": ("system:kubelet-api-admin", [("User", "kube-apiserver-kubelet-client")]),
-}
-
-ROLES: dict[tuple[str, str], list[str]] = {
-    ("kube-system", "extension-apiserver-authentication-reader"): [
-        f"{R} | core | configmaps | extension-apiserver-authentication"
-    ],
-    ("kube-system", "system::leader-locking-kube-controller-manager"): [
-        "watch | core | configmaps",
-        "get,update | core | configmaps | kube-controller-manager",
-    ],
-    ("kube-system", "system::leader-locking-kube-scheduler"): [
-        "watch | core | configmaps",
-        "get,update | core | configmaps | kube-scheduler",
-    ],
 }
 
 
@@ -270,6 +263,17 @@ def roles() -> list[Obj]:
         role = _object("Role", name, dict(_BOOT), rules=[rule(line) for line in lines])
         role["metadata"]["namespace"] = namespace
         out.append(role)
+    return out
+
+
+def role_bindings() -> list[Obj]:
+    out = []
+    for (namespace, name), (role, subjects) in ROLE_BINDINGS.items():
+        binding = _object("RoleBinding", name, dict(_BOOT))
+        binding["metadata"]["namespace"] = namespace
+        binding["roleRef"] = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role}
+        binding["subjects"] = [_subject(kind, who) for kind, who in subjects]
+        out.append(binding)
     return out
 
 

@@ -2,18 +2,67 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from stablehand.apiserver.strategies.base import Strategy, bump_generation, keep
-from stablehand.machinery.fielderrors import FieldError
+from stablehand.machinery.customrules import RuleNode, compile_rules, evaluate_rules
+from stablehand.machinery.fielderrors import (
+    NOT_SUPPORTED,
+    REQUIRED,
+    TOO_LONG,
+    TOO_MANY,
+    TYPE_INVALID,
+    FieldError,
+    invalid,
+)
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.structural import apply_defaults, compile_structural, validate_custom
 from stablehand.machinery.types import Obj
 
 _OUTSIDE_SPEC = frozenset({"metadata", "status", "apiVersion", "kind", "managedFields"})
+# Errors after which the rules are not asked: they may rely on what the schema promises (hasBlockingErr upstream).
+_BLOCKING = frozenset({NOT_SUPPORTED, REQUIRED, TOO_LONG, TOO_MANY, TYPE_INVALID})
+_UNCHECKED = (
+    "some validation rules were not checked because the object was invalid; correct the existing errors to complete "
+    "validation"
+)
+
+
+_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+
+
+def _published(schema: Obj | None) -> Obj:
+    """A definition's schema with the fields that every object has."""
+    out: Obj = {"type": "object", **(schema or {"x-kubernetes-preserve-unknown-fields": True})}
+    text = {"type": "string"}
+    metadata = {
+        "allOf": [{"$ref": f"#/components/schemas/{_META}"}],
+        "description": "Standard object's metadata. More info: "
+        "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+    }
+    common = {
+        "apiVersion": {
+            "description": "APIVersion defines the versioned schema of this representation of an object. Servers "
+            "should convert recognized schemas to the latest internal value, and may reject unrecognized values. More "
+            "info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+            **text,
+        },
+        "kind": {
+            "description": "Kind is a string value representing the REST resource this object represents. Servers may "
+            "infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: "
+            "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+            **text,
+        },
+        "metadata": metadata,
+    }
+    out["properties"] = {**(out.get("properties") or {}), **common}
+    return out
 
 
 class CustomStrategy(Strategy):
     """`schema` decodes, `columns` print, `selectable` are the field paths of field selectors, `scale` the paths of
-    the scale subresource, `storage_api_version` the apiVersion that objects are stored with."""
+    the scale subresource, `storage_api_version` the apiVersion that objects are stored with, `openapi` the schema that
+    /openapi publishes."""
 
     def __init__(self, res: Resource, crd: Obj, version: Obj) -> None:
         super().__init__(res)
@@ -21,6 +70,8 @@ class CustomStrategy(Strategy):
         self.schema = compile_structural(
             (version.get("schema") or {}).get("openAPIV3Schema"), bool(spec.get("preserveUnknownFields"))
         )
+        self._source: Obj | None = (version.get("schema") or {}).get("openAPIV3Schema")
+        self.openapi = _published(self._source)
         self.columns: list[Obj] = version.get("additionalPrinterColumns") or []
         self.selectable = tuple(f.get("jsonPath", "").lstrip(".") for f in version.get("selectableFields") or ())
         self.scale: Obj | None = (version.get("subresources") or {}).get("scale")
@@ -30,6 +81,11 @@ class CustomStrategy(Strategy):
         if version.get("deprecated"):
             text = f"{spec['group']}/{version['name']} {res.kind} is deprecated"
             self.deprecation = version.get("deprecationWarning") or text
+
+    @cached_property
+    def rules(self) -> RuleNode | None:
+        """The schema's x-kubernetes-validations; compiled when the first object comes."""
+        return compile_rules(self._source)
 
     @property
     def tracks_generation(self) -> bool:
@@ -57,10 +113,29 @@ class CustomStrategy(Strategy):
         new["metadata"] = metadata
 
     def validate(self, obj: Obj) -> list[FieldError]:
-        return validate_custom(self.schema, obj)
+        return self._checked(obj, None)
+
+    def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:
+        return self._checked(new, old)
 
     def validate_status(self, new: Obj, old: Obj) -> list[FieldError]:
-        return [error for error in validate_custom(self.schema, new) if error.field.startswith("status")]
+        return self._ruled([e for e in validate_custom(self.schema, new) if e.field.startswith("status")], new, old)
+
+    def _checked(self, new: Obj, old: Obj | None) -> list[FieldError]:
+        return self._ruled(validate_custom(self.schema, new), new, old)
+
+    def _ruled(self, errors: list[FieldError], new: Obj, old: Obj | None) -> list[FieldError]:
+        """The errors so far, and those of the rules."""
+        if self.rules is None:
+            return errors
+        if any(error.type in _BLOCKING for error in errors):
+            return [*errors, invalid("<nil>", "null", _UNCHECKED)]
+        return errors + evaluate_rules(self.rules, new, old)[0]
+
+    def update_warnings(self, new: Obj, old: Obj) -> list[str]:
+        """What rules say of parts that the update did not touch is no error but a warning."""
+        tolerated = evaluate_rules(self.rules, new, old)[1] if self.rules is not None else []
+        return self.warnings(new) + [error.message() for error in tolerated]
 
     def warnings(self, obj: Obj) -> list[str]:
         return [self.deprecation] if self.deprecation else []

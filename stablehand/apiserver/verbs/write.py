@@ -159,23 +159,26 @@ async def create_object(
         )
     for attempt in range(RETRIES):
         key = storage_key(row, meta.get("namespace", ""), meta["name"])
-        release = core.allocator.allocate(row, obj, None, is_dry) if core.allocator is not None else None
+        given = await core.allocator.allocate(row, obj, None, is_dry)
         try:
             if is_dry:
                 if collection.get(key) is not None:
                     raise RevisionMismatch("", 1)
                 return Entry(obj, Response(obj).raw, 0)
-            return await core.storage.put(collection, key, obj, 0)
+            entry = await core.storage.put(collection, key, obj, 0)
         except RevisionMismatch:
-            if release is not None:
-                release()
+            if given is not None:
+                await given.undo()
             if not generated or attempt == RETRIES - 1:
                 raise errors.already_exists(row, meta["name"]) from None
             meta["name"] = generate_name(meta["generateName"])
         except WriteFailed as e:
-            if release is not None:
-                release()
+            if given is not None:
+                await given.undo()
             raise errors.internal(str(e)) from e
+        if given is not None:
+            await given.keep()
+        return entry
     raise AssertionError("unreachable")
 
 
@@ -229,7 +232,7 @@ async def update_object(
         refuse(row, old_meta["name"], strategy.validate_status_update(obj, old.obj))
     elif whole:
         refuse(row, old_meta["name"], strategy.validate_update(obj, old.obj))
-        request.warnings.extend(strategy.warnings(obj))
+        request.warnings.extend(strategy.update_warnings(obj, old.obj))
     else:
         refuse(row, old_meta["name"], strategy.validate_subresource(obj, old.obj, subresource))
     if subresource != "scale":
@@ -277,15 +280,18 @@ async def store_update(core: Core, row: Resource, old: Entry, obj: Obj, is_dry: 
             if is_dry:
                 return Entry(obj, b"", 0)
             return await remove(core, row, collection, key, old, obj)
-        release = core.allocator.allocate(row, obj, old.obj, is_dry) if core.allocator is not None else None
+        given = await core.allocator.allocate(row, obj, old.obj, is_dry)
         if is_dry:
             return Entry(obj, Response(obj).raw, 0)
         try:
-            return await core.storage.put(collection, key, obj, old.revision)
+            entry = await core.storage.put(collection, key, obj, old.revision)
         except BaseException:
-            if release is not None:
-                release()
+            if given is not None:
+                await given.undo()
             raise
+        if given is not None:
+            await given.keep()
+        return entry
     except WriteFailed as e:
         raise errors.internal(str(e)) from e
 
@@ -301,8 +307,7 @@ def may_vanish(row: Resource, obj: Obj) -> bool:
 async def remove(core: Core, row: Resource, collection: Collection, key: Key, old: Entry, last: Obj) -> Entry:
     """Deletes from the store; the answer is the last state. Raises RevisionMismatch, WriteFailed."""
     revision = await core.storage.delete(collection, key, old.revision)
-    if core.allocator is not None:
-        core.allocator.release(row, old.obj)
+    await core.allocator.release(row, old.obj)
     last = {**last, "metadata": {**last["metadata"], "resourceVersion": str(revision)}}
     return Entry(last, Response(last).raw, revision)
 

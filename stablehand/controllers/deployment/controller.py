@@ -99,17 +99,16 @@ class DeploymentController(Controller):
         return Result(after=after) if after is not None else None
 
     async def _write(self, deployment: Obj, new_status: Obj, revision: str | None) -> None:
-        current = deployment
+        """Status and the revision's annotation in one write, of the status: it leaves the generation as it is."""
+        written = {**deployment, "status": new_status}
+        noted = revision is None or meta.annotations(deployment).get(sizes.REVISION) == revision
+        if not noted:
+            notes = {**meta.annotations(deployment), sizes.REVISION: revision}
+            written["metadata"] = {**deployment["metadata"], "annotations": notes}
+        if noted and _same(deployment.get("status") or {}, new_status):
+            return
         try:
-            if revision is not None and meta.annotations(current).get(sizes.REVISION) != revision:
-                patch = {"metadata": {"annotations": {sizes.REVISION: revision}}}
-                current = await self._client.patch(
-                    DEPLOYMENTS, meta.name(current), patch, meta.namespace(current), kind="merge"
-                )
-                self._deployments.observe(current)
-            if not _same(current.get("status") or {}, new_status):
-                written = {**current, "status": new_status}
-                await writes.update(self._client, self._deployments, written, subresource="status")
+            await writes.update(self._client, self._deployments, written, subresource="status")
         except NotFound:
             return
 

@@ -215,7 +215,10 @@ class FakeServer:
         if sent and sent != old["metadata"]["resourceVersion"]:
             raise _error(409, "Conflict", "the object has been modified")
         if sub == "status":
+            notes = new["metadata"].get("annotations")
             new = {**copy_object(old), "status": new.get("status")}
+            if notes:
+                new["metadata"]["annotations"] = notes  # a status write may change those, unlike labels
         elif sub == "finalize":
             new = {**copy_object(old), "spec": new.get("spec")}
         elif "status" in res.subresources and "status" in old:
