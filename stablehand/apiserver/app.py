@@ -17,7 +17,7 @@ from stablehand.apiserver.authz.rbac import Rbac
 from stablehand.apiserver.contract import Answer, Request, RequestInfo, Response, StatusError, User
 from stablehand.apiserver.core import Core, ServerConfig
 from stablehand.apiserver.custom import CustomResources
-from stablehand.apiserver.info import request_info
+from stablehand.apiserver.info import check_timeout, request_info
 from stablehand.apiserver.outbound import Outbound
 from stablehand.apiserver.registry import Registry
 from stablehand.apiserver.storage.storage import Storage
@@ -46,9 +46,7 @@ class Authorizer:
 
     def decide(self, user: User, info: RequestInfo) -> bool:
         """The same for those who cannot wait: an expression that asks its `authorizer`."""
-        return (
-            "system:masters" in user.groups or self._node.authorize(user, info) or self.rbac.authorize(user, info)
-        )
+        return "system:masters" in user.groups or self._node.authorize(user, info) or self.rbac.authorize(user, info)
 
 
 class ApiServer:
@@ -102,6 +100,8 @@ class ApiServer:
     async def _handle(self, request: Request, certificate_user: User | None) -> Answer:
         core = self.core
         info = request.info = request_info(request, core.registry)
+        if "timeout" in request.query:
+            check_timeout(request.query["timeout"])
         if not request.in_process:
             request.user = authn.authenticate(core, request, certificate_user)
             if "Impersonate-User" in request.headers or "Impersonate-Group" in request.headers:

@@ -12,6 +12,7 @@ import orjson
 from stablehand.apiserver import errors
 from stablehand.apiserver.contract import Request, StatusError
 from stablehand.machinery import schema as schemas
+from stablehand.machinery.duplicates import json_duplicates, yaml_duplicates
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj, copy_object
 
@@ -112,17 +113,38 @@ def check_fields(request: Request, schema: schemas.Schema | None, obj: Obj, res:
             f'CreateOptions.meta.k8s.io "" is invalid: fieldValidation: Unsupported value: "{mode}": '
             'supported values: "Ignore", "Strict", "Warn"',
         )
+    twice = _duplicates(request) if mode != "Ignore" else []
     wrong, unknown = schemas.decode(schema, obj)
     if wrong:
         _, _, version = res.api_version.rpartition("/")
         raise errors.bad_request(
             f'{res.kind} in version "{version}" cannot be handled as a {res.kind}: {_text(wrong[0])}'
         )
-    if unknown and mode != "Ignore":
+    if (unknown or twice) and mode != "Ignore":
         messages = [f'unknown field "{path}"' for path in unknown]
+        # A field that is both unknown and repeated is told as unknown.
+        messages += [text for path, text in twice if path not in unknown]
         if mode == "Strict":
             raise errors.bad_request("strict decoding error: " + ", ".join(messages))
         request.warnings.extend(messages)
+
+
+def _duplicates(request: Request) -> list[tuple[str, str]]:
+    """(path, text) of each field that the body says twice."""
+    raw = request.raw
+    if not raw or request.obj is not None or "protobuf" in request.content_type:
+        return []
+    yaml = request.content_type.partition(";")[0].strip().lower() in _YAML
+    try:
+        paths = json_duplicates(raw, orjson.loads(raw))
+    except ValueError:
+        if not yaml:
+            return []
+        paths = [""]  # YAML proper
+    if yaml and paths:
+        lines = yaml_duplicates(raw)
+        return [("", "yaml: unmarshal errors:\n  " + "\n  ".join(lines))] if lines else []
+    return [(path, f'duplicate field "{path}"') for path in paths]
 
 
 def _text(error: Any) -> str:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote
 
+from stablehand.apiserver import errors
 from stablehand.apiserver.contract import Request, RequestInfo
 from stablehand.apiserver.registry import Registry
 
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+_DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+
+
+def check_timeout(text: str) -> None:
+    """Raises StatusError 400 for a `timeout` that is no duration (Go's time.ParseDuration)."""
+    if text in ("", "0") or _DURATION.sub("", text) == "":
+        return
+    missing = f'time: missing unit in duration "{text}"' if text.isdigit() else f'time: invalid duration "{text}"'
+    raise errors.bad_request(f"invalid timeout specified in the request URL - {missing}")
 
 
 def request_info(request: Request, registry: Registry) -> RequestInfo:

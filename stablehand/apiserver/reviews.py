@@ -6,6 +6,7 @@ from stablehand.apiserver import errors
 from stablehand.apiserver.contract import Request, RequestInfo, Response, User
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.decode import body_object, check_fields
+from stablehand.apiserver.verbs import present
 from stablehand.apiserver.verbs.write import schema_of
 from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
@@ -79,6 +80,8 @@ async def handle(core: Core, request: Request) -> Response:
     """POST of any review kind. Raises StatusError."""
     res = request.info.resource
     assert res is not None
+    if present.accepted(request)[0]:
+        raise errors.not_acceptable()  # a review is no table
     obj = body_object(request, res)
     check_fields(request, schema_of(core, res), obj, res)
     kind = res.kind

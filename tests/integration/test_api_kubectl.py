@@ -113,3 +113,15 @@ def test_a_second_up_says_that_one_runs(control_plane: Cluster) -> None:
     )
     assert done.returncode == 1
     assert "runs already" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_fields_said_twice_are_refused(control_plane: Cluster) -> None:
+    path = "/api/v1/namespaces/default/configmaps?fieldValidation=Strict"
+    twice = '{"metadata":{"name":"twice"},"data":{"a":"1","a":"2"},"foo":1}'
+    refused = control_plane.kubectl("create", "--raw", path, "-f", "-", stdin=twice, check=False).stderr
+    assert 'strict decoding error: unknown field "foo", duplicate field "data.a"' in refused
+
+
+def test_a_timeout_that_is_none(control_plane: Cluster) -> None:
+    refused = control_plane.kubectl("get", "--raw", "/api/v1/nodes?timeout=soon", check=False).stderr
+    assert "invalid timeout specified in the request URL" in refused
