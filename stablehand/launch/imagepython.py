@@ -16,7 +16,7 @@ from pathlib import Path
 import stablehand
 
 # What only the API server, the node and the DNS server need.
-_NOT_NEEDED = {"kubernetes-validate", "grpcio", "protobuf", "dnslib", "uvloop"}
+_NOT_NEEDED = {"kubernetes-validate", "grpcio", "protobuf", "dnslib"}
 _NOT_OF_STDLIB = {"site-packages", "dist-packages", "test", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3"}
 _REQUIRES = re.compile(r"^[A-Za-z0-9._-]+")
 

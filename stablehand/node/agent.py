@@ -24,7 +24,7 @@ from stablehand.node.config import NodeConfig, NodeError
 from stablehand.node.containerd import Containerd
 from stablehand.node.cri.client import CriError, Exits, Runtime
 from stablehand.node.cri.pb import cri_pb2 as pb
-from stablehand.node.images import ensure_pause, import_folder
+from stablehand.node.images import ensure_pause, import_folder, wait_for_image
 from stablehand.node.network import Network
 from stablehand.node.nodeobject import Machine, allocatable
 from stablehand.node.objects import Objects
@@ -58,6 +58,7 @@ class Agent:
         self._events = EventRecorder(config.client, "kubelet", config.node_name)
         self._found: dict[str, Observed] = {}
         self._stock_taken = asyncio.Event()
+        self._archives = asyncio.Event()  # set once the archives beside the node are imported
         config.data_dir.mkdir(parents=True, exist_ok=True)
         self.machine = Machine.read(config.data_dir)
         self.node = self._make_services()
@@ -78,7 +79,7 @@ class Agent:
             objects=objects,
             events=self._events,
             network=self._network,
-            puller=Puller(lambda: self.runtime),
+            puller=Puller(lambda: self.runtime, self._archives),
             volumes=Host(config.client, config, objects, self._events.event, self._facts, lambda: offered),
             background=TaskSet("node/background"),
             allocatable=lambda: offered,
@@ -110,10 +111,11 @@ class Agent:
             await self._network.setup()
             await self._connect()
             lost = self._tasks.spawn(self._watch_runtime(), "runtime")
+            await self._stock_taken.wait()
+            # Not sooner: a node that comes back and says NotReady for a moment has all its pods marked unready.
             registered = asyncio.Event()
             self._tasks.spawn(self._registration.run(registered), "registration")
             await self.node.pods.synced()
-            await self._stock_taken.wait()
             self._adopt_pods()
             self.node.pods.on_change(self._pod_changed)
             self._tasks.spawn(self._clear_orphans(), "orphans")
@@ -330,9 +332,17 @@ class Agent:
                             moved.rename(path)
 
     async def _import_archives(self) -> None:
-        imported = await import_folder(self.config)
-        if imported:
-            log.info("imported %s", ", ".join(imported))
+        try:
+            imported = await import_folder(self.config)
+            for name in imported:
+                await wait_for_image(self.runtime, name)
+        except (NodeError, CriError) as e:
+            log.warning("importing images: %s", e)
+        else:
+            if imported:
+                log.info("imported %s", ", ".join(imported))
+        finally:
+            self._archives.set()
 
     async def _clear_orphans(self) -> None:
         """Stops and removes what belongs to no pod of the (synced) API, and folders without a pod."""

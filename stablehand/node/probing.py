@@ -14,6 +14,9 @@ from stablehand.node.state import Record
 if TYPE_CHECKING:
     from stablehand.node.worker import PodWorker
 
+# The kubelet looks at containers once a second and so rarely sees one that ends at once; we are told of every start.
+_SETTLE, _SETTLE_AFTER_FAILURE = 0.05, 1.0
+
 
 class Probing:
     """Is the Listener of every Prober of the pod."""
@@ -31,7 +34,11 @@ class Probing:
         async def check(probe: Obj, timeout: float) -> tuple[bool, str]:
             return await run_check(worker.node.runtime, container, record.id, worker.address(), probe, timeout)
 
-        prober = Prober(container, record.id, check, self, record.started_at, started=started, ready=ready)
+        previous = worker.observed.previous(record.name)
+        settle = _SETTLE_AFTER_FAILURE if previous is not None and previous.exit_code else _SETTLE
+        prober = Prober(
+            container, record.id, check, self, record.started_at, started=started, ready=ready, settle=settle
+        )
         self._probers[record.id] = prober
         prober.start()
 

@@ -84,10 +84,14 @@ def credentials(secrets: Iterable[Obj], image: str) -> list[dict[str, str]]:
 
 
 class Puller:
-    """Images for all pods of the node."""
+    """Images for all pods of the node.
 
-    def __init__(self, runtime: Callable[[], Runtime]) -> None:
+    `archives`, when given, is set once the archives beside the node are imported: nothing is pulled before.
+    """
+
+    def __init__(self, runtime: Callable[[], Runtime], archives: asyncio.Event | None = None) -> None:
         self._runtime = runtime
+        self._archives = archives
         self._pulls: dict[tuple[str, str], asyncio.Task[tuple[str, float, float]]] = {}
         self._failures: dict[tuple[str, str], _Failure] = {}
         self._limit = asyncio.Semaphore(3)
@@ -105,6 +109,9 @@ class Puller:
             raise PullError("InvalidImageName", message, time.time() + _TOP)
         policy = pull_policy(container)
         image = await self._look(name)
+        if image is None and self._archives is not None and not self._archives.is_set():
+            await self._archives.wait()
+            image = await self._look(name)
         if policy == "Never" and image is None:
             message = f'Container image "{name}" is not present with pull policy of Never'
             event("Warning", "ErrImageNeverPull", message)

@@ -9,11 +9,11 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
 from stablehand.storage.errors import StorageError
+from stablehand.storage.rpcbind import Rpcbind, connects
 
 log = logging.getLogger("stablehand.nfs")
 
@@ -61,6 +61,7 @@ class NfsServer:
         self._state = state_dir
         self._process: subprocess.Popen[bytes] | None = None
         self.showmount = False
+        self._rpcbind = Rpcbind(state_dir, bind)
 
     @property
     def log_file(self) -> Path:
@@ -83,10 +84,8 @@ class NfsServer:
         await self._end_old()
         if await self._answers():
             raise StorageError(f"an NFS server runs on {self.bind}:{PORT} already: stop it, or leave out --nfs")
-        # We start no rpcbind: Debian's crashes with -h 127.0.0.1, and without it listens on every address.
-        self.showmount = await _connects("127.0.0.1", 111)
-        if not self.showmount:
-            log.info("no rpcbind runs: NFS 4 only, showmount will not list the export")
+        # NFS 3 and its MOUNT protocol, which showmount asks, are there where a port mapper is.
+        self.showmount = await self._rpcbind.start()
         config = self._state / "ganesha.conf"
         config.write_text(
             render_config(self.folder, self._state, self.bind, "3, 4" if self.showmount else "4", plugins)
@@ -124,16 +123,17 @@ class NfsServer:
         process, self._process = self._process, None
         if process is not None:
             await _end(process)
+        await self._rpcbind.stop()
         with contextlib.suppress(FileNotFoundError):
             self.pid_file.unlink()
 
     async def _answers(self) -> bool:
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(self.bind, PORT), 2)
-        except (OSError, TimeoutError):
-            return False
-        writer.close()
-        return True
+        return await connects(self.bind, PORT)
+
+    async def end_left_behind(self) -> None:
+        """Ends what a killed Stablehand left running."""
+        await self._end_old()
+        await self._rpcbind.end_left_behind()
 
     async def _end_old(self) -> None:
         """Ends the ganesha that a killed Stablehand left behind."""
@@ -158,15 +158,6 @@ class NfsServer:
             return "it wrote no log"
         worst = [line for line in lines[-60:] if ":CRIT :" in line or ":FATAL :" in line or ":MAJ :" in line]
         return "; ".join(line.partition("] ")[2] or line for line in (worst or lines)[-2:])
-
-
-async def _connects(host: str, port: int) -> bool:
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port, family=socket.AF_INET), 2)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
 
 
 async def _end(child: subprocess.Popen[bytes]) -> None:

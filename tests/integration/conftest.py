@@ -32,7 +32,7 @@ class Cluster:
         from kubectl import kubectl  # type: ignore[import-not-found]
 
         self.data_dir = data_dir
-        self._kubectl = kubectl(ROOT / ".cache" / "bin")
+        self.kubectl_path = kubectl(ROOT / ".cache" / "bin")
         self.flags = flags
         self.port = free_port()
         self.start()
@@ -59,14 +59,27 @@ class Cluster:
         self.process.wait(60)
         self.log.close()
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "KUBECONFIG": str(self.data_dir / "kubeconfig.yaml"), "HOME": str(self.data_dir.parent)}
+
     def kubectl(self, *args: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "KUBECONFIG": str(self.data_dir / "kubeconfig.yaml"), "HOME": str(self.data_dir.parent)}
         done = subprocess.run(
-            [self._kubectl, *args], capture_output=True, text=True, env=env, input=stdin, timeout=120, check=False
+            [self.kubectl_path, *args],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            input=stdin,
+            timeout=120,
+            check=False,
         )
         if check and done.returncode:
             raise AssertionError(f"kubectl {' '.join(args)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    def start_kubectl(self, *args: str, **streams: Any) -> subprocess.Popen[bytes]:
+        """A kubectl that goes on beside the test, which ends it."""
+        return subprocess.Popen([self.kubectl_path, *args], env=self.environment, **streams)
 
     def get(self, *args: str) -> Any:
         return json.loads(self.kubectl("get", *args, "-o", "json").stdout)

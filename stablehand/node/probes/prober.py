@@ -35,7 +35,9 @@ class Listener(Protocol):
 class Prober:
     """Probes of one running container. `start` once it runs and postStart is through; `stop` when it ended.
 
-    `started` and `ready` are what is known of a container that ran before we did.
+    `started` and `ready` are what is known of a container that ran before we did. `settle` is the time in seconds since
+    its start before a container without startup and readiness probes counts as started: one whose command ends at once
+    must never look ready, or the next pod of an ordered set is made.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Prober:
         *,
         started: bool = False,
         ready: bool = False,
+        settle: float = 0.0,
     ) -> None:
         self._container = container
         self._id = container_id
@@ -56,14 +59,22 @@ class Prober:
         self._started_at = started_at
         self._started = started
         self._ready = ready
+        self._settle = settle
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         if self._container.get("startupProbe") and not self._started:
             self._spawn(self._startup(self._container["startupProbe"]), "startup")
+        elif not self._started and not self._container.get("readinessProbe") and self._settle > 0:
+            self._spawn(self._settled(), "settled")
         else:
             self._listener.probe_started(self._id)
             self._after_startup()
+
+    async def _settled(self) -> None:
+        await asyncio.sleep(max(0.0, min(self._settle, self._started_at + self._settle - time.time())))
+        self._listener.probe_started(self._id)
+        self._after_startup()
 
     def _after_startup(self) -> None:
         if probe := self._container.get("readinessProbe"):

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 
-from stablehand.client import AlreadyExists, Conflict, Forbidden, NotFound
+from stablehand.client import AlreadyExists, ApiError, Conflict, Forbidden, NotFound, Unavailable
 from stablehand.machinery import meta
 from stablehand.machinery.resources import resource
 from stablehand.machinery.times import format_time
@@ -84,7 +84,14 @@ class EndpointsElection(LeaderElection):
         return True
 
     async def _give_up(self) -> None:
-        """Nothing: upstream does not release its lock either; what waits takes it when it has run out."""
+        """Empties the record that we hold, as client-go's ReleaseOnCancel does: the next one need not wait 15 s."""
+        try:
+            lock = await self._client.get(ENDPOINTS, self._name, self._namespace)
+            held = _record(lock)
+            if held.get("holderIdentity") == self._identity:
+                await self._write(lock, {**held, "holderIdentity": "", "leaseDurationSeconds": 1})
+        except (ApiError, Unavailable) as e:
+            log.debug("giving up %s: %s", self._name, e)
 
 
 def _record(lock: Obj) -> Obj:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 from stablehand.machinery.types import Obj
 from stablehand.node.probes.checks import check_http, check_tcp
@@ -39,7 +40,7 @@ class Heard:
                 await self.changed.wait()
 
 
-def prober(heard: Heard, container: Obj, answer: Callable[[Obj], bool], **known: bool) -> Prober:
+def prober(heard: Heard, container: Obj, answer: Callable[[Obj], bool], **known: Any) -> Prober:
     async def check(probe: Obj, timeout: float) -> tuple[bool, str]:
         return answer(probe), "text"
 
@@ -50,6 +51,20 @@ async def test_without_probes_it_is_started_at_once() -> None:
     heard = Heard()
     prober(heard, {}, lambda p: True).start()
     assert heard.events == ["started"]
+
+
+async def test_without_probes_it_must_live_for_a_moment_before_it_counts_as_started() -> None:
+    heard = Heard()
+    one = prober(heard, {}, lambda p: True, settle=0.03)
+    one.start()
+    assert heard.events == []
+    await heard.until("started")
+    ended = Heard()
+    two = prober(ended, {}, lambda p: True, settle=0.01)
+    two.start()
+    two.stop()
+    await asyncio.sleep(0.02)
+    assert ended.events == []
 
 
 async def test_readiness_is_seen_long_before_the_first_period_ends() -> None:
