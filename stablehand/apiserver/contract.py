@@ -16,7 +16,7 @@ from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj
 
 if TYPE_CHECKING:
-    from stablehand.apiserver.storage.watchers import Watcher
+    from stablehand.apiserver.storage.watchers import Entry, Watcher
 
 
 @dataclass(slots=True, frozen=True)
@@ -104,11 +104,13 @@ class Response:
 
 @dataclass(slots=True)
 class WatchResponse:
-    """A watch. `shape` turns an object into what the client asked for (Table, PartialObjectMetadata); None: as is."""
+    """A watch. `shape` turns a stored object into what the client asked for (Table, PartialObjectMetadata); None: as
+    is. `prepare`, where there is one, is awaited with the objects of a batch before they are shaped."""
 
     watcher: Watcher
-    shape: Callable[[Obj], Obj] | None = None
+    shape: Callable[[Entry], Obj] | None = None
     timeout: float | None = None
+    prepare: Callable[[list[Entry]], Awaitable[None]] | None = None
 
 
 @dataclass(slots=True)

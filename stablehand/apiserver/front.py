@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from stablehand.apiserver import authn, errors
+from stablehand.apiserver import authn, errors, protobuf
 from stablehand.apiserver.app import ApiServer
 from stablehand.apiserver.contract import Request, Response, StatusError, Upgrade, User, WatchResponse
 from stablehand.apiserver.verbs.watch import bookmark
@@ -102,7 +102,10 @@ class HttpFront:
     async def _watch(self, http: web.BaseRequest, request: Request, answer: WatchResponse) -> web.StreamResponse:
         core = self._server.core
         watcher, shape = answer.watcher, answer.shape
-        response = web.StreamResponse(headers={"Content-Type": "application/json", **_headers(request)})
+        res = request.info.resource
+        packed = protobuf.wanted(http.headers.get("Accept", "")) and not (res is not None and res.custom)
+        media = protobuf.CONTENT_TYPE + ";stream=watch" if packed else "application/json"
+        response = web.StreamResponse(headers={"Content-Type": media, **_headers(request)})
         response.enable_chunked_encoding()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + answer.timeout if answer.timeout else None
@@ -131,22 +134,25 @@ class HttpFront:
                 if not batch:
                     if watcher.overrun:
                         status = errors.expired("too old resource version: the watcher fell behind").status()
-                        await response.write(orjson.dumps({"type": "ERROR", "object": status}) + b"\n")
+                        line = orjson.dumps({"type": "ERROR", "object": status}) + b"\n"
+                        await response.write(protobuf.frame(line) if packed else line)
                     break
+                if answer.prepare is not None:
+                    await answer.prepare([event.entry for kind, event in batch if kind != "BOOKMARK"])
                 if shape is None:
                     lines = [event.line(kind) for kind, event in batch]
                 else:
                     lines = [
                         event.line(kind)
                         if kind == "BOOKMARK"
-                        else orjson.dumps({"type": kind, "object": shape(event.entry.obj)}) + b"\n"
+                        else orjson.dumps({"type": kind, "object": shape(event.entry)}) + b"\n"
                         for kind, event in batch
                     ]
                 if websocket is not None:
                     for line in lines:
                         await websocket.send_str(line.decode())
                 else:
-                    await response.write(b"".join(lines))
+                    await response.write(b"".join(map(protobuf.frame, lines) if packed else lines))
         except (ConnectionResetError, ConnectionError):
             pass
         finally:
@@ -194,7 +200,15 @@ def _plain(http: web.BaseRequest, request: Request, answer: Response) -> web.Res
         headers.update(answer.headers)
     headers["Content-Type"] = answer.content_type
     body = answer.raw
-    if len(body) >= _GZIP_FROM and "gzip" in http.headers.get("Accept-Encoding", ""):
+    if answer.content_type == "application/json" and protobuf.wanted(http.headers.get("Accept", "")):
+        packed = protobuf.encode(answer.obj)
+        if packed is not None:
+            body, headers["Content-Type"] = packed, protobuf.CONTENT_TYPE
+    if (
+        len(body) >= _GZIP_FROM
+        and "Content-Encoding" not in headers
+        and "gzip" in http.headers.get("Accept-Encoding", "")
+    ):
         body = gzip.compress(body, 1)
         headers["Content-Encoding"] = "gzip"
     if http.method == "HEAD":

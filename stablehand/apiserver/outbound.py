@@ -73,9 +73,7 @@ class _Services(AbstractResolver):
 
 def _result(name: str, address: str, port: int) -> ResolveResult:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return ResolveResult(
-        hostname=name, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST
-    )
+    return ResolveResult(hostname=name, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST)
 
 
 def endpoint(core: Core, namespace: str, name: str, port: int) -> tuple[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.contract import Answer, Request, Response, StatusError
 from stablehand.apiserver.core import Attributes, Core
 from stablehand.apiserver.decode import body, body_object, load_yaml
@@ -20,6 +20,7 @@ from stablehand.store.contract import RevisionMismatch
 
 MIN_TOKEN, DEFAULT_TOKEN, MAX_TOKEN = 600, 3600, 2**32
 EXTENDED_TOKEN = 365 * 24 * 3600
+_SCALE = Resource("autoscaling", "v1", "Scale", "scales")  # how a scale is printed; not a resource of its own
 
 
 def _entry(core: Core, request: Request, res: Resource) -> Entry:
@@ -82,10 +83,10 @@ async def scale(core: Core, request: Request) -> Answer:
     res = info.resource
     assert res is not None
     for _ in range(write.RETRIES):
-        entry = _entry(core, request, res)
+        entry = await conversion.as_asked(core, res, _entry(core, request, res))
         current = _scale_of(core, res, entry.obj)
         if request.method == "GET":
-            return Response(current)
+            return present.shaped(core, request, _SCALE, current)
         wanted = _wanted_scale(request, current)
         if not isinstance(wanted.get("metadata"), dict):
             wanted["metadata"] = {}
@@ -130,7 +131,7 @@ async def scale(core: Core, request: Request) -> Answer:
             if version and request.method == "PUT":
                 raise errors.conflict(res, info.name) from None
             continue
-        return Response(_scale_of(core, res, stored.obj))
+        return Response(_scale_of(core, res, (await conversion.as_asked(core, res, stored)).obj))
     raise errors.conflict(res, info.name)
 
 

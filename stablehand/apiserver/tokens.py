@@ -1,11 +1,11 @@
 """Service account tokens: bound, expiring JWTs, signed and checked here (KEP-1205, KEP-2799).
 
-Who may ask for one is RBAC's; the TokenRequest endpoint is in subresources.
+Who may ask for one is RBAC's; the TokenRequest endpoint is in subresources; tokens kept in Secrets are checked in
+legacytokens.
 """
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from typing import Any
 
@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 from stablehand.apiserver.contract import User
+from stablehand.apiserver.legacytokens import LegacyTokens
 from stablehand.apiserver.storage.storage import Storage
+from stablehand.machinery import accounttokens
 from stablehand.machinery.resources import resource
 from stablehand.machinery.times import parse_time
 from stablehand.machinery.types import Obj
@@ -32,10 +34,10 @@ class TokenIssuer:
             raise ValueError("the service account key must be an EC P-256 private key")
         self._key = key
         self._public: EllipticCurvePublicKey = key.public_key()
-        spki = self._public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        self._key_id = hashlib.sha256(spki).hexdigest()[:43]
+        self._key_id = accounttokens.key_id(self._public)
         self.issuer = issuer
         self._storage = storage
+        self._legacy = LegacyTokens(storage)
         self._verified: dict[str, dict[str, Any]] = {}
 
     def issue(self, account: Obj, *, audiences: list[str], seconds: int, now: float, bound: Obj | None = None) -> str:
@@ -69,7 +71,7 @@ class TokenIssuer:
                     token,
                     self._public,
                     ["ES256"],
-                    issuer=self.issuer,
+                    issuer=[self.issuer, accounttokens.ISSUER],
                     options={"verify_aud": False, "verify_exp": False},
                 )
             except jwt.InvalidTokenError:
@@ -77,6 +79,10 @@ class TokenIssuer:
             if len(self._verified) >= _CACHE:
                 self._verified.clear()
             self._verified[token] = claims
+        if claims["iss"] == accounttokens.ISSUER:
+            user = self._legacy.user(token, claims, now)
+            good = [a for a in (audiences or [self.issuer]) if a == self.issuer]
+            return (user, good) if user is not None and good else None
         granted = claims.get("aud") or []
         good = [a for a in (audiences or [self.issuer]) if a in granted]
         if not good or claims.get("exp", 0) <= now:
@@ -90,11 +96,12 @@ class TokenIssuer:
         if stored is None or stored.obj["metadata"]["uid"] != account.get("uid"):
             return None
         extra = {"authentication.kubernetes.io/credential-id": [f"JTI={claims.get('jti', '')}"]}
-        for kind in ("pod", "secret"):
+        for kind in ("pod", "secret", "node"):
             bound = private.get(kind)
-            if not bound:
-                continue
-            entry = self._storage.collection(resource(kind + "s")).get((namespace, bound["name"]))
+            if not bound or (kind == "node" and private.get("pod")):
+                continue  # a pod's token only mentions its node
+            where = namespace if kind != "node" else ""
+            entry = self._storage.collection(resource(kind + "s")).get((where, bound["name"]))
             if entry is None or entry.obj["metadata"]["uid"] != bound["uid"]:
                 return None
             deleted = entry.obj["metadata"].get("deletionTimestamp")
@@ -105,6 +112,7 @@ class TokenIssuer:
                 extra["authentication.kubernetes.io/pod-uid"] = [bound["uid"]]
         if private.get("node"):
             extra["authentication.kubernetes.io/node-name"] = [private["node"]["name"]]
+            extra["authentication.kubernetes.io/node-uid"] = [private["node"]["uid"]]
         groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
         return User(claims["sub"], groups, account.get("uid", ""), extra), good
 

@@ -54,9 +54,11 @@ class InProcessTransport:
         watcher, shape = answer.watcher, answer.shape
         try:
             while batch := await watcher.next():
+                if answer.prepare is not None:
+                    await answer.prepare([event.entry for kind, event in batch if kind != "BOOKMARK"])
                 for kind, event in batch:
-                    obj = event.entry.obj
-                    yield WatchEvent(kind, shape(obj) if shape is not None and kind != "BOOKMARK" else obj)
+                    shaped = shape is not None and kind != "BOOKMARK"
+                    yield WatchEvent(kind, shape(event.entry) if shape is not None and shaped else event.entry.obj)
             if watcher.overrun:
                 raise error_for({"kind": "Status", "reason": "Expired", "message": "the watcher fell behind"}, 410)
         finally:

@@ -45,6 +45,13 @@ class Omit:
 OMIT = Omit()
 
 
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """A bad value that is printed just so (Go structs)."""
+
+    text: str
+
+
 def quote(text: str) -> str:
     """A string as Go's %q prints it (close enough for printable text)."""
     return orjson.dumps(text).decode()
@@ -56,6 +63,8 @@ def go_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return quote(value)
+    if isinstance(value, Verbatim):
+        return value.text
     if value is None:
         return "null"
     if isinstance(value, int | float):

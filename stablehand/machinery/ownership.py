@@ -304,7 +304,7 @@ def apply(
     last = next((e for e in entries if e.identity == mine.identity), None)
     others = [e for e in entries if e.identity != mine.identity]
     trimmed = {k: v for k, v in applied.items() if k not in ignore}
-    merged = _merge(root, current, trimmed)
+    merged = merge(root, current, trimmed)
     if last is not None:
         owned = new_set
         for entry in others:
@@ -369,7 +369,7 @@ def _conflicts(others: list[_Entry], changed: FieldSet) -> list[tuple[_Entry, Fi
     return found
 
 
-def _merge(schema: Schema, live: Any, applied: Any) -> Any:
+def merge(schema: Schema, live: Any, applied: Any) -> Any:
     """The applied value laid over the live one; shares subtrees with both."""
     if applied is None:
         return live
@@ -379,7 +379,7 @@ def _merge(schema: Schema, live: Any, applied: Any) -> Any:
         result = dict(live)
         for key, value in applied.items():
             current = result.get(key)
-            result[key] = value if current is None else _merge(child_schema(schema, key), current, value)
+            result[key] = value if current is None else merge(child_schema(schema, key), current, value)
         return result
     item_schema = schema.item or S_ANY
     ours = {element_of(schema, item): item for item in applied}
@@ -395,7 +395,7 @@ def _merge(schema: Schema, live: Any, applied: Any) -> Any:
             next_one = order[at]
             at += 1
             shared = next_one in theirs
-            out.append(_merge(item_schema, theirs[next_one], ours[next_one]) if shared else ours[next_one])
+            out.append(merge(item_schema, theirs[next_one], ours[next_one]) if shared else ours[next_one])
             if shared:
                 break
     out.extend(ours[element] for element in order[at:])

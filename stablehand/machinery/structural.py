@@ -1,6 +1,6 @@
 """Schemas of custom resources: an openAPIV3Schema compiled to nodes, its defaults applied, objects validated by it.
 
-Words its complaints as apiextensions does. CEL rules (x-kubernetes-validations) are not evaluated. Whether a schema
+Words its complaints as apiextensions does. CEL rules (x-kubernetes-validations) are customrules.py's. Whether a schema
 itself is acceptable is the CustomResourceDefinition strategy's to say.
 """
 

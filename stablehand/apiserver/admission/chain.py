@@ -35,6 +35,7 @@ class AdmissionChain:
 def default_chain(core: Core) -> AdmissionChain:
     """The plugins upstream enables by default that make sense here."""
     from stablehand.apiserver.admission import (
+        certificates,
         limits,
         namespaces,
         noderestriction,
@@ -44,6 +45,8 @@ def default_chain(core: Core) -> AdmissionChain:
         serviceaccounts,
         storage,
     )
+    from stablehand.apiserver.admission.policies.mutating import MutatingPolicies
+    from stablehand.apiserver.admission.policies.validating import ValidatingPolicies
     from stablehand.apiserver.admission.webhooks.plugin import Webhooks
 
     webhooks = Webhooks(core)
@@ -58,6 +61,8 @@ def default_chain(core: Core) -> AdmissionChain:
             pods.mirror_limits,
             storage.default_class,
             storage.protection_finalizers,
+            certificates.requester,
+            MutatingPolicies(core).mutate,
             webhooks.mutate,
         ),
         validating=(
@@ -65,7 +70,9 @@ def default_chain(core: Core) -> AdmissionChain:
             limits.check,
             noderestriction.check,
             rbac.no_escalation,
+            certificates.check,
             storage.check_resize,
+            ValidatingPolicies(core).validate,
             webhooks.validate,
             quota.check,
         ),

@@ -18,8 +18,19 @@ def _new_pod(a: Attributes) -> Obj | None:
     return None
 
 
+def _written_pod(a: Attributes) -> Obj | None:
+    """The spec of a pod that is created or updated itself, as a client that applies its manifest again does."""
+    if a.operation in ("CREATE", "UPDATE") and a.resource.key == "pods" and not a.subresource and a.obj is not None:
+        return a.obj["spec"]
+    return None
+
+
 def priority(core: Core, a: Attributes) -> None:
-    """Priority: priorityClassName becomes a number (scheduling.k8s.io)."""
+    """Priority: priorityClassName becomes a number (scheduling.k8s.io); an update that leaves it out keeps it."""
+    if a.operation == "UPDATE" and a.old is not None and (updated := _written_pod(a)) is not None:
+        for field in ("priority", "preemptionPolicy"):
+            if updated.get(field) is None and a.old["spec"].get(field) is not None:
+                updated[field] = a.old["spec"][field]
     spec = _new_pod(a)
     if spec is None:
         return
@@ -51,7 +62,7 @@ def priority(core: Core, a: Attributes) -> None:
 
 def default_tolerations(core: Core, a: Attributes) -> None:
     """DefaultTolerationSeconds: five minutes on a node that is not ready or not reachable."""
-    spec = _new_pod(a)
+    spec = _written_pod(a)
     if spec is None:
         return
     present = spec.get("tolerations") or []

@@ -20,11 +20,13 @@ Match = Callable[[Obj], bool]
 
 @dataclass(slots=True)
 class Entry:
-    """One stored object: the dict (shared, immutable by convention), its JSON, its revision."""
+    """One stored object: the dict (shared, immutable by convention), its JSON, its revision; and, where a webhook
+    converts it, what it is in other versions, by apiVersion."""
 
     obj: Obj
     raw: bytes
     revision: int
+    forms: dict[str, Obj] | None = None
 
 
 class Event:

@@ -55,6 +55,10 @@ _MODULES = {
     "apiservices.apiregistration.k8s.io": "registration",
     "validatingwebhookconfigurations.admissionregistration.k8s.io": "registration",
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": "registration",
+    "validatingadmissionpolicies.admissionregistration.k8s.io": "policies",
+    "mutatingadmissionpolicies.admissionregistration.k8s.io": "policies",
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": "policies",
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io": "policies",
 }
 
 

@@ -146,6 +146,10 @@ class Strategy:
         """Texts for Warning headers."""
         return []
 
+    def update_warnings(self, new: Obj, old: Obj) -> list[str]:
+        """The same for an update."""
+        return self.warnings(new)
+
 
 # Kinds with a spec and a generation but without a status subresource.
 _SPEC_GENERATION = frozenset(

@@ -7,6 +7,7 @@ from stablehand.apiserver.strategies.base import Strategy
 from stablehand.apiserver.strategies.metadata import immutable
 from stablehand.machinery import names
 from stablehand.machinery.fielderrors import FieldError, duplicate, forbidden, invalid, not_supported, required
+from stablehand.machinery.rulechecks import check_rules
 from stablehand.machinery.types import Obj
 
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
@@ -83,6 +84,9 @@ def _spec(spec: Obj) -> list[FieldError]:
     errors.extend(checks.one_of(spec.get("scope"), ("Cluster", "Namespaced"), "spec.scope"))
     versions = spec.get("versions") or []
     seen: set[str] = set()
+    schemas = [(v.get("schema") or {}).get("openAPIV3Schema") for v in versions]
+    # Upstream's internal type has one schema for all versions when theirs are the same, and says so in its paths.
+    shared = all(schema == schemas[0] for schema in schemas)
     for index, version in enumerate(versions):
         path = f"spec.versions[{index}]"
         name = version.get("name") or ""
@@ -90,11 +94,13 @@ def _spec(spec: Obj) -> list[FieldError]:
         if name in seen:
             errors.append(invalid(f"{path}.name", name, "must have unique names"))
         seen.add(name)
-        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        schema = schemas[index]
         if schema is None:
             errors.append(required(f"{path}.schema.openAPIV3Schema", "schemas are required"))
-        else:
-            errors.extend(_root_schema(schema, f"{path}.schema.openAPIV3Schema"))
+        elif index == 0 or not shared:
+            within = "spec.validation.openAPIV3Schema" if shared else f"{path}.schema.openAPIV3Schema"
+            found = _root_schema(schema, within)
+            errors.extend(found or check_rules(schema, within))
         for at, column in enumerate(version.get("additionalPrinterColumns") or ()):
             where = f"{path}.additionalPrinterColumns[{at}]"
             for key in ("name", "type", "jsonPath"):

@@ -77,6 +77,8 @@ class CustomStrategy(Strategy):
         self.scale: Obj | None = (version.get("subresources") or {}).get("scale")
         stored = next((v["name"] for v in spec["versions"] if v.get("storage")), version["name"])
         self.storage_api_version = f"{spec['group']}/{stored}"
+        conversion = spec.get("conversion") or {}
+        self.conversion: Obj | None = conversion.get("webhook") if conversion.get("strategy") == "Webhook" else None
         self.deprecation = ""
         if version.get("deprecated"):
             text = f"{spec['group']}/{version['name']} {res.kind} is deprecated"

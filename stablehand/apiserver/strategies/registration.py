@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import time
+
 from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy, bump_generation, keep
 from stablehand.apiserver.strategies.metadata import path_name
 from stablehand.machinery import names
-from stablehand.machinery.fielderrors import FieldError, duplicate, invalid, required
+from stablehand.machinery.fielderrors import FieldError, duplicate, forbidden, invalid, required
+from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
 
 _USAGES = ("digital signature", "key encipherment")
 
 
 class SigningRequestStrategy(Strategy):
-    """The requester's identity is written into the spec by the verb, which knows it."""
+    """The requester's identity is written into the spec by admission (certificates), which knows it."""
 
     def default(self, obj: Obj) -> None:
         obj.setdefault("spec", {}).setdefault("usages", list(_USAGES))
@@ -34,6 +38,7 @@ class SigningRequestStrategy(Strategy):
         others = [c for c in status.get("conditions") or () if c.get("type") not in decided]
         if kept or others:
             status["conditions"] = kept + others
+        _stamp_conditions(status)
 
     def prepare_subresource(self, new: Obj, old: Obj, subresource: str) -> None:
         """/approval changes conditions only."""
@@ -42,6 +47,33 @@ class SigningRequestStrategy(Strategy):
         new["status"] = dict(old.get("status") or {})
         if conditions is not None:
             new["status"]["conditions"] = conditions
+        _stamp_conditions(new["status"])
+
+    def validate_create(self, obj: Obj) -> list[FieldError]:
+        errors = super().validate_create(obj)
+        spec = obj["spec"]
+        if spec.get("request") and (why := _unreadable_request(spec["request"])):
+            errors.append(invalid("spec.request", spec["request"], why))
+        if spec.get("signerName") == "kubernetes.io/legacy-unknown":
+            text = "the legacy signerName is not allowed via this API version"
+            errors.append(invalid("spec.signerName", spec["signerName"], text))
+        seconds = spec.get("expirationSeconds")
+        if seconds is not None and seconds < 600:
+            text = "may not specify a duration less than 600 seconds (10 minutes)"
+            errors.append(invalid("spec.expirationSeconds", seconds, text))
+        return errors
+
+    def validate_subresource(self, new: Obj, old: Obj, subresource: str) -> list[FieldError]:
+        return super().validate_subresource(new, old, subresource) + _decisions(new, old)
+
+    def validate_status(self, new: Obj, old: Obj) -> list[FieldError]:
+        certificate = (new.get("status") or {}).get("certificate")
+        before = (old.get("status") or {}).get("certificate")
+        if before and certificate != before:
+            return [forbidden("status.certificate", "updates may not change the certificate")]
+        if certificate and not before and (why := _unreadable_certificate(certificate)):
+            return [invalid("status.certificate", "<certificate data>", why)]
+        return []
 
     def validate(self, obj: Obj) -> list[FieldError]:
         spec = obj["spec"]
@@ -63,6 +95,57 @@ class SigningRequestStrategy(Strategy):
             text = "may not specify a duration less than 600 seconds (10 minutes)"
             errors.append(invalid("spec.expirationSeconds", seconds, text))
         return errors
+
+
+def _stamp_conditions(status: Obj) -> None:
+    """Times that the client left out."""
+    now = format_time(time.time())
+    for condition in status.get("conditions") or ():
+        if not condition.get("lastUpdateTime"):
+            condition["lastUpdateTime"] = now
+        if not condition.get("lastTransitionTime"):
+            condition["lastTransitionTime"] = now
+
+
+def _unreadable_request(text: str) -> str:
+    from cryptography import x509
+
+    try:
+        pem = base64.b64decode(text, validate=True)
+        if b"-----BEGIN CERTIFICATE REQUEST-----" not in pem:
+            return "PEM block type must be CERTIFICATE REQUEST"
+        x509.load_pem_x509_csr(pem)
+    except ValueError as e:
+        return str(e)
+    return ""
+
+
+def _unreadable_certificate(text: str) -> str:
+    from cryptography import x509
+
+    try:
+        x509.load_pem_x509_certificates(base64.b64decode(text, validate=True))
+    except ValueError as e:
+        return str(e)
+    return ""
+
+
+def _decisions(new: Obj, old: Obj) -> list[FieldError]:
+    """Approved and Denied exclude one another, are only ever True, and stay once they are said."""
+    path = "status.conditions"
+    found = {c.get("type"): c.get("status") for c in (new.get("status") or {}).get("conditions") or ()}
+    errors = []
+    if "Approved" in found and "Denied" in found:
+        errors.append(invalid(path, "Denied", "Approved and Denied conditions are mutually exclusive"))
+    for kind in ("Approved", "Denied"):
+        if kind in found and found[kind] != "True":
+            text = 'may not be "False" or "Unknown"'
+            errors.append(invalid(f"{path}.status", found[kind], text))
+    for condition in (old.get("status") or {}).get("conditions") or ():
+        if condition.get("type") not in found:
+            text = f"updates may not remove a condition of type {condition.get('type')!r}".replace("'", '"')
+            errors.append(forbidden(path, text))
+    return errors
 
 
 class APIServiceStrategy(Strategy):

@@ -330,6 +330,11 @@ def _pdb(obj: Obj, now: float) -> list[Any]:
     return [_name(obj), shown("minAvailable"), shown("maxUnavailable"), allowed, age(obj, now)]
 
 
+def _scale(obj: Obj, now: float) -> list[Any]:
+    spec, status = _parts(obj)
+    return [_name(obj), spec.get("replicas") or 0, status.get("replicas") or 0, age(obj, now)]
+
+
 _WIDE = "*Containers,*Images,*Selector"
 PRINTERS = {
     "pods": printer("Name,Ready,Status,Restarts,Age,*IP,*Node,*Nominated Node,*Readiness Gates", _pod, _pod_conditions),
@@ -350,5 +355,6 @@ PRINTERS = {
     "cronjobs.batch": printer(f"Name,Schedule,Timezone,?Suspend,#Active,Last Schedule,Age,{_WIDE}", _cronjob),
     "controllerrevisions.apps": printer("Name,Controller,#Revision,Age", _revision),
     "horizontalpodautoscalers.autoscaling": printer("Name,Reference,Targets,MinPods,MaxPods,#Replicas,Age", _hpa),
+    "scales.autoscaling": printer("Name,#Desired,#Available,Age", _scale),
     "poddisruptionbudgets.policy": printer("Name,Min Available,Max Unavailable,#Allowed Disruptions,Age", _pdb),
 }

@@ -14,4 +14,4 @@ async def handle(core: Core, request: Request) -> Answer:
     obj = body_object(request, res)
     obj = write.decode_into_storage(core, request, res, obj)
     entry = await write.create_object(core, request, res, obj)
-    return write.respond(core, request, res, entry, 201)
+    return await write.respond(core, request, res, entry, 201)

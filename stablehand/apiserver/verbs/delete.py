@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.contract import Answer, Request, Response, StatusError
 from stablehand.apiserver.core import Attributes, Core
 from stablehand.apiserver.decode import body
@@ -202,7 +202,7 @@ async def handle(core: Core, request: Request) -> Answer:
             "details": {k: v for k, v in details.items() if v},
         }
         return Response(status)
-    return write.respond(core, request, res, entry)
+    return await write.respond(core, request, res, entry)
 
 
 async def handle_collection(core: Core, request: Request) -> Answer:
@@ -223,4 +223,5 @@ async def handle_collection(core: Core, request: Request) -> Answer:
                 raise
             continue
         deleted.append(last)
+    await conversion.prepare(core, res, deleted)
     return answer(core, request, res, deleted, {"resourceVersion": str(core.storage.revision)})

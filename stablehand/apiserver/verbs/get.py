@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.contract import Answer, Request
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.verbs import present
@@ -15,4 +15,5 @@ async def handle(core: Core, request: Request) -> Answer:
     entry = core.storage.collection(res).get((info.namespace if res.namespaced else "", info.name))
     if entry is None:
         raise errors.not_found(res, info.name)
+    await conversion.prepare(core, res, [entry])
     return present.one(core, request, res, entry)

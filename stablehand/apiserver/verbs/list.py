@@ -6,7 +6,7 @@ import base64
 
 import orjson
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.contract import Answer, Request, Response, StatusError
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.storage.collection import Key
@@ -119,14 +119,16 @@ async def handle(core: Core, request: Request) -> Answer:
         if match is None:
             meta["remainingItemCount"] = len(rows) - limit
         rows = rows[:limit]
-    return answer(core, request, res, [entry for _, entry in rows], meta)
+    entries = [entry for _, entry in rows]
+    await conversion.prepare(core, res, entries)
+    return answer(core, request, res, entries, meta)
 
 
 def answer(core: Core, request: Request, res: Resource, entries: list[Entry], meta: Obj) -> Response:
     """A list of stored objects in the shape that was asked for."""
     shape, media = present.accepted(request)
     if shape == "Table":
-        objects = [present.to_version(res, e.obj) for e in entries]
+        objects = [present.view(res, e) for e in entries]
         return present.yaml_or_json(present.table(core, request, res, objects, meta), media)
     if shape:
         items = [present.partial(e.obj) for e in entries]
@@ -134,7 +136,7 @@ def answer(core: Core, request: Request, res: Resource, entries: list[Entry], me
         return present.yaml_or_json(kind, media)
     head = {"kind": res.list_kind, "apiVersion": res.api_version, "metadata": meta}
     if res.storage[1] or res.custom or media != "application/json":
-        items = [present.to_version(res, e.obj) for e in entries]
+        items = [present.view(res, e) for e in entries]
         return present.yaml_or_json({**head, "items": items}, media)
     return Response(lambda: {**head, "items": [e.obj for e in entries]}, raw=lambda: _encode(head, entries, res))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.contract import Answer, Request, StatusError
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.decode import check_fields, load_yaml, typed
@@ -55,6 +55,7 @@ async def handle(core: Core, request: Request) -> Answer:
         old = collection.get(key)
         if old is None:
             raise errors.not_found(res, info.name)
+        old = await conversion.as_asked(core, res, old)
         current = present.to_version(res, old.obj)
         try:
             patched = _patched(core, res, content_type, current, body)
@@ -62,7 +63,7 @@ async def handle(core: Core, request: Request) -> Answer:
             reason = "Invalid" if e.code == 422 else "BadRequest"
             raise StatusError(e.code, reason, e.message) from e
         if patched is current or patched == current:
-            return write.respond(core, request, res, old)
+            return await write.respond(core, request, res, old)
         obj = copy_object(patched)
         version = obj["metadata"].get("resourceVersion")
         if version and version != str(old.revision):
@@ -81,7 +82,7 @@ async def handle(core: Core, request: Request) -> Answer:
                 raise errors.conflict(res, info.name) from None
             del request.warnings[warned:]
             continue
-        return write.respond(core, request, res, entry)
+        return await write.respond(core, request, res, entry)
     raise errors.conflict(res, info.name)
 
 
@@ -155,9 +156,10 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
                 if e.reason == "AlreadyExists":
                     continue
                 raise
-            return write.respond(core, request, res, entry, 201)
+            return await write.respond(core, request, res, entry, 201)
         if meta.get("resourceVersion") and meta["resourceVersion"] != str(old.revision):
             raise errors.conflict(res, info.name)
+        old = await conversion.as_asked(core, res, old)
         try:
             obj = ownership.apply(
                 old.obj,
@@ -176,7 +178,7 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
         except ownership.ApplyError as e:
             raise StatusError(e.code, "BadRequest", e.message) from e
         if obj is old.obj:
-            return write.respond(core, request, res, old)
+            return await write.respond(core, request, res, old)
         obj = copy_object(obj)
         core.registry.strategy(row).default(obj)
         try:
@@ -186,5 +188,5 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
         except RevisionMismatch:
             del request.warnings[warned:]
             continue
-        return write.respond(core, request, res, entry)
+        return await write.respond(core, request, res, entry)
     raise errors.conflict(res, info.name)

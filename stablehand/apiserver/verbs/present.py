@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import errors, protobuf
 from stablehand.apiserver.contract import Request, Response
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.storage.watchers import Entry
@@ -24,6 +24,8 @@ def accepted(request: Request) -> tuple[str, str]:
         return "", "application/yaml" if header == "application/yaml" else "application/json"
     for clause in header.split(","):
         media, *parameters = (part.strip() for part in clause.split(";"))
+        if media == protobuf.CONTENT_TYPE and protobuf.wanted(header):
+            media = "application/json"  # the front turns the answer into protobuf
         if media not in ("application/json", "application/yaml", "*/*", "application/*"):
             continue
         wanted = dict(p.split("=", 1) for p in parameters if "=" in p)
@@ -48,6 +50,13 @@ def to_version(res: Resource, obj: Obj) -> Obj:
     from stablehand.apiserver import legacy
 
     return legacy.from_storage(res, obj)
+
+
+def view(res: Resource, entry: Entry) -> Obj:
+    """A stored object in the version of `res`; where a webhook converts, conversion.prepare comes first."""
+    if res.custom and entry.forms is not None and (form := entry.forms.get(res.api_version)) is not None:
+        return form
+    return to_version(res, entry.obj)
 
 
 def partial(obj: Obj) -> Obj:
@@ -76,8 +85,8 @@ def one(core: Core, request: Request, res: Resource, entry: Entry, code: int = 2
     if not shape and media == "application/json":
         if not res.storage[1] and not res.custom:
             return Response(entry.obj, raw=entry.raw, code=code)
-        return Response(to_version(res, entry.obj), code=code)
-    return shaped(core, request, res, to_version(res, entry.obj), shape, media, code)
+        return Response(view(res, entry), code=code)
+    return shaped(core, request, res, view(res, entry), shape, media, code)
 
 
 def shaped(
@@ -102,24 +111,23 @@ def yaml_or_json(obj: Obj, media: str, code: int = 200) -> Response:
     return Response(obj, code=code)
 
 
-def shaper(core: Core, request: Request, res: Resource) -> Callable[[Obj], Obj] | None:
+def shaper(core: Core, request: Request, res: Resource) -> Callable[[Entry], Obj] | None:
     """What a watch does to each object; None when the stored bytes can be sent as they are."""
     shape, _ = accepted(request)
     converted = bool(res.storage[1]) or res.custom
     if not shape:
-        return (lambda obj: to_version(res, obj)) if converted else None
+        return (lambda entry: view(res, entry)) if converted else None
     if shape == "Table":
         first = True
 
-        def as_table(obj: Obj) -> Obj:
+        def as_table(entry: Entry) -> Obj:
             nonlocal first
-            out = table(
-                core, request, res, [to_version(res, obj)], {"resourceVersion": obj["metadata"]["resourceVersion"]}
-            )
+            obj = view(res, entry)
+            out = table(core, request, res, [obj], {"resourceVersion": obj["metadata"]["resourceVersion"]})
             if not first:
                 out["columnDefinitions"] = None
             first = False
             return out
 
         return as_table
-    return partial
+    return lambda entry: partial(entry.obj)

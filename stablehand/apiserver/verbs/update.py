@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.contract import Answer, Request
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.decode import body_object
@@ -32,8 +32,9 @@ async def handle(core: Core, request: Request) -> Answer:
         if old is None:
             if res.key in write.CREATE_ON_UPDATE and not info.subresource and not meta.get("resourceVersion"):
                 entry = await write.create_object(core, request, res, obj)
-                return write.respond(core, request, res, entry, 201)
+                return await write.respond(core, request, res, entry, 201)
             raise errors.not_found(res, info.name)
+        old = await conversion.as_asked(core, res, old)
         version = meta.get("resourceVersion")
         if version and version != str(old.revision):
             raise errors.conflict(res, info.name)
@@ -58,5 +59,5 @@ async def handle(core: Core, request: Request) -> Answer:
             if version:
                 raise errors.conflict(res, info.name) from None
             continue
-        return write.respond(core, request, res, entry)
+        return await write.respond(core, request, res, entry)
     raise errors.conflict(res, info.name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
+from stablehand.apiserver import conversion
 from stablehand.apiserver.contract import Answer, Request, StatusError, WatchResponse
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.storage.watchers import Entry, Event
@@ -72,4 +75,7 @@ async def handle(core: Core, request: Request) -> Answer:
     else:
         since = _revision(text) if text not in ("", "0") else core.storage.revision
         watcher = collection.watch(namespace, match, since, core.storage.revision)
-    return WatchResponse(watcher, shape, timeout)
+    prepare = None
+    if conversion.webhook(core, res) is not None:
+        prepare = functools.partial(conversion.prepare, core, res)
+    return WatchResponse(watcher, shape, timeout, prepare)

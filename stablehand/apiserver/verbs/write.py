@@ -11,7 +11,7 @@ import random
 import uuid
 from collections.abc import Sequence
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.contract import Request, Response, StatusError
 from stablehand.apiserver.core import Attributes, Core
 from stablehand.apiserver.decode import check_fields
@@ -96,7 +96,7 @@ def decode_into_storage(core: Core, request: Request, res: Resource, obj: Obj) -
 
         obj = legacy.to_storage(res, obj)
         _, strategy = stored_strategy(core, res)
-    elif res.custom:
+    elif res.custom and conversion.webhook(core, res) is None:
         obj["apiVersion"] = strategy.storage_api_version  # type: ignore[attr-defined]
     strategy.default(obj)
     return obj
@@ -165,7 +165,9 @@ async def create_object(
                 if collection.get(key) is not None:
                     raise RevisionMismatch("", 1)
                 return Entry(obj, Response(obj).raw, 0)
-            entry = await core.storage.put(collection, key, obj, 0)
+            stored = await conversion.to_storage(core, row, obj)
+            entry = await core.storage.put(collection, key, stored, 0)
+            conversion.remember(entry, obj)
         except RevisionMismatch:
             if given is not None:
                 await given.undo()
@@ -284,7 +286,9 @@ async def store_update(core: Core, row: Resource, old: Entry, obj: Obj, is_dry: 
         if is_dry:
             return Entry(obj, Response(obj).raw, 0)
         try:
-            entry = await core.storage.put(collection, key, obj, old.revision)
+            stored = await conversion.to_storage(core, row, obj)
+            entry = await core.storage.put(collection, key, stored, old.revision)
+            conversion.remember(entry, obj)
         except BaseException:
             if given is not None:
                 await given.undo()
@@ -312,7 +316,8 @@ async def remove(core: Core, row: Resource, collection: Collection, key: Key, ol
     return Entry(last, Response(last).raw, revision)
 
 
-def respond(core: Core, request: Request, res: Resource, entry: Entry, code: int = 200) -> Response:
+async def respond(core: Core, request: Request, res: Resource, entry: Entry, code: int = 200) -> Response:
     if not entry.revision:  # a dry run: nothing was stored, so there is no shared encoding
         return present.shaped(core, request, res, present.to_version(res, entry.obj), code=code)
+    await conversion.prepare(core, res, [entry])
     return present.one(core, request, res, entry, code)

@@ -14,12 +14,12 @@ import orjson
 
 from stablehand.apiserver import errors
 from stablehand.apiserver.admission import rules
+from stablehand.apiserver.admission.adopt import Unfit, adopt
 from stablehand.apiserver.admission.webhooks import review
 from stablehand.apiserver.contract import StatusError
 from stablehand.apiserver.core import Attributes, Core
 from stablehand.apiserver.outbound import CallFailed, target
 from stablehand.apiserver.storage.collection import Collection
-from stablehand.machinery import schema as schemas
 from stablehand.machinery.resources import Resource, resource
 from stablehand.machinery.types import Obj
 
@@ -108,25 +108,10 @@ class Webhooks:
             raise errors.internal(f'failed calling webhook "{hook.name}": {e}') from e
         if out == told:
             return
-        core = self._core
-        if out.get("kind") == a.resource.kind:
-            if a.resource.custom:
-                out["apiVersion"] = a.obj["apiVersion"]
-            elif row != a.resource:
-                from stablehand.apiserver import legacy
-
-                out = legacy.to_storage(row, out)
-            strategy = core.registry.strategy(a.resource)
-            schema = (
-                getattr(strategy, "schema", None)
-                if a.resource.custom
-                else schemas.schema_for(a.resource.api_version, a.resource.kind)
-            )
-            if schema is not None and (wrong := schemas.decode(schema, out)[0]):
-                text = wrong[0] if isinstance(wrong[0], str) else wrong[0].message()
-                raise errors.internal(f'failed calling webhook "{hook.name}": its patch does not fit: {text}')
-            strategy.default(out)
-        a.obj, a.changed = out, True
+        try:
+            adopt(self._core, a, row, out)
+        except Unfit as e:
+            raise errors.internal(f'failed calling webhook "{hook.name}": its patch does not fit: {e}') from e
 
     async def validate(self, core: Core, a: Attributes) -> None:
         hooks = self._validating.all()

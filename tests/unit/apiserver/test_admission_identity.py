@@ -1,0 +1,68 @@
+"""Admission of certificate requests, and what a pod's update keeps when its manifest is applied again."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stablehand.apiserver.admission import certificates, pods
+from stablehand.apiserver.contract import Request, RequestInfo, StatusError, User
+from stablehand.apiserver.core import Attributes
+from stablehand.machinery.resources import resource
+
+REQUESTS = resource("certificatesigningrequests.certificates.k8s.io")
+PODS = resource("pods")
+ALICE = User("alice", ("dev",), extra={"k": ["v"]})
+
+
+def attributes(res: Any, operation: str, obj: Any, old: Any = None, subresource: str = "") -> Attributes:
+    request = Request("POST", "", {}, user=ALICE)
+    return Attributes(request, res, operation, "", "x", obj, old, subresource)
+
+
+def core(*allowed: tuple[str, str]) -> Any:
+    async def authorize(user: User, info: RequestInfo) -> tuple[bool, str]:
+        return (info.verb, info.name) in allowed, ""
+
+    return SimpleNamespace(authorize=authorize)
+
+
+def test_a_request_carries_its_requester() -> None:
+    a = attributes(REQUESTS, "CREATE", {"spec": {"username": "root", "groups": ["system:masters"], "uid": "1"}})
+    certificates.requester(core(), a)
+    assert a.obj == {"spec": {"username": "alice", "groups": ["dev"], "extra": {"k": ["v"]}}}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "refused"),
+    [([("approve", "a.io/x")], False), ([("approve", "a.io/*")], False), ([("sign", "a.io/x")], True), ([], True)],
+)
+async def test_approval_needs_the_signers_right(allowed: list[tuple[str, str]], refused: bool) -> None:
+    obj = {"spec": {"signerName": "a.io/x"}}
+    a = attributes(REQUESTS, "UPDATE", obj, obj, "approval")
+    if not refused:
+        return await certificates.check(core(*allowed), a)
+    with pytest.raises(StatusError) as caught:
+        await certificates.check(core(*allowed), a)
+    assert caught.value.code == 403 and 'signerName "a.io/x"' in caught.value.message
+
+
+async def test_signing_is_asked_for_only_where_the_certificate_changes() -> None:
+    old = {"spec": {"signerName": "a.io/x"}, "status": {}}
+    new = {**old, "status": {"certificate": "eA=="}}
+    await certificates.check(core(), attributes(REQUESTS, "UPDATE", old, old, "status"))
+    with pytest.raises(StatusError):
+        await certificates.check(core(), attributes(REQUESTS, "UPDATE", new, old, "status"))
+
+
+def test_an_applied_pod_keeps_its_tolerations_and_priority() -> None:
+    a = attributes(PODS, "CREATE", {"metadata": {}, "spec": {"tolerations": [{"key": "a"}]}})
+    pods.default_tolerations(core(), a)
+    assert a.obj is not None
+    stored = {**a.obj, "spec": {**a.obj["spec"], "priority": 7, "preemptionPolicy": "Never"}}
+    again = attributes(PODS, "UPDATE", {"metadata": {}, "spec": {"tolerations": [{"key": "a"}]}}, stored)
+    pods.priority(core(), again)
+    pods.default_tolerations(core(), again)
+    assert again.obj == stored

@@ -1,0 +1,168 @@
+"""x-kubernetes-validations on custom resources: evaluation, transition rules, ratcheting, checks of the rules."""
+
+from typing import Any
+
+from stablehand.machinery.cel.schemas import escape
+from stablehand.machinery.customrules import compile_rules, evaluate_rules
+from stablehand.machinery.rulechecks import check_rules
+
+Schema = dict[str, Any]
+
+
+def schema(properties: dict[str, Schema], *rules: Any) -> Schema:
+    listed = [{"rule": rule} if isinstance(rule, str) else rule for rule in rules]
+    return {"type": "object", "properties": properties, "x-kubernetes-validations": listed}
+
+
+def root(spec: Schema) -> Schema:
+    return {"type": "object", "properties": {"spec": spec}}
+
+
+def messages(spec: Schema, new: Any, old: Any = None) -> list[str]:
+    node = compile_rules(root(spec))
+    assert node is not None
+    errors, _ = evaluate_rules(node, {"spec": new}, None if old is None else {"spec": old})
+    return [e.message() for e in errors]
+
+
+INT = {"type": "integer"}
+
+
+def rule(kind: str, *rules: Any, **more: Any) -> Schema:
+    listed = [{"rule": r} if isinstance(r, str) else r for r in rules]
+    return {"type": kind, "x-kubernetes-validations": listed, **more}
+
+
+def test_rules_see_their_part_of_the_object() -> None:
+    spec = schema({"n": rule("integer", "self <= 5"), "min": INT}, "self.min <= self.n")
+    assert messages(spec, {"n": 3, "min": 1}) == []
+    assert messages(spec, {"n": 7, "min": 8}) == [
+        "spec: Invalid value: failed rule: self.min <= self.n",
+        "spec.n: Invalid value: 7: failed rule: self <= 5",
+    ]
+    assert messages(spec, {"min": 1}) == [
+        'spec: Invalid value: "object": no such key: n evaluating rule: self.min <= self.n'
+    ]
+
+
+def test_messages_reasons_and_field_paths() -> None:
+    given = {
+        "rule": "self.n > 5",
+        "messageExpression": "'n is ' + string(self.n)",
+        "message": "plain",
+        "reason": "FieldValueForbidden",
+        "fieldPath": ".n",
+    }
+    assert messages(schema({"n": INT}, given), {"n": 1}) == ["spec.n: Forbidden: n is 1"]
+    broken = {**given, "messageExpression": "string(1 / (self.n - 1))"}
+    assert messages(schema({"n": INT}, broken), {"n": 1}) == ["spec.n: Forbidden: plain"]
+
+
+def test_lists_maps_and_types_of_the_schema() -> None:
+    spec = schema(
+        {
+            "list": {"type": "array", "items": rule("string", "self != 'x'")},
+            "map": {"type": "object", "additionalProperties": rule("number", "self / 2.0 > 1.0")},
+            "when": rule("string", "self > timestamp('2026-01-01T00:00:00Z')", format="date-time"),
+            "data": rule("string", "size(self) == 2", format="byte"),
+            "set": rule("array", "self == ['b', 'a']", items={"type": "string"}, **{"x-kubernetes-list-type": "set"}),
+            "any": {
+                "x-kubernetes-int-or-string": True,
+                "x-kubernetes-validations": [{"rule": "self == 1 || self == 'a'"}],
+            },
+            "if": INT,
+            "a-b": INT,
+        },
+        "!has(self.__if__) || self.__if__ == self.a__dash__b",
+    )
+    good = {
+        "list": ["a"], "map": {"k": 3}, "when": "2026-06-01T00:00:00Z", "data": "YWI=", "set": ["a", "b"], "any": "a",
+        "if": 1, "a-b": 1,
+    }  # fmt: skip
+    assert messages(spec, good) == []
+    bad = {"list": ["a", "x"], "map": {"k": 1}, "any": 2, "if": 1, "a-b": 2}
+    assert [m.partition(":")[0] for m in messages(spec, bad)] == ["spec", "spec.list[1]", "spec.map[k]", "spec.any"]
+
+
+def test_all_of_rules() -> None:
+    spec = {"type": "object", "properties": {"n": INT}}
+    spec["allOf"] = [{"properties": {"n": {"x-kubernetes-validations": [{"rule": "self > 1"}]}}}]  # type: ignore[assignment]
+    assert messages(spec, {"n": 1}) == ["spec.n: Invalid value: 1: failed rule: self > 1"]
+
+
+def test_transition_rules() -> None:
+    optional = {"rule": "!oldSelf.hasValue() || self >= oldSelf.value()", "optionalOldSelf": True, "message": "shrinks"}
+    item = schema({"name": {"type": "string"}, "port": rule("integer", "self == oldSelf")})
+    ports = {"type": "array", "items": item, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    spec = schema({"fixed": rule("string", "self == oldSelf"), "grows": rule("integer", optional), "ports": ports})
+    old = {"fixed": "a", "grows": 2, "ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2}]}
+    assert messages(spec, old) == []
+    assert messages(
+        spec, {"fixed": "b", "grows": 1, "ports": [{"name": "b", "port": 3}, {"name": "c", "port": 9}]}, old
+    ) == [
+        'spec.fixed: Invalid value: "b": failed rule: self == oldSelf',
+        "spec.grows: Invalid value: 1: shrinks",
+        "spec.ports[0].port: Invalid value: 3: failed rule: self == oldSelf",
+    ]
+    assert messages(spec, {"fixed": "b"}, {}) == []
+
+
+def test_what_an_update_left_alone_is_only_warned_of() -> None:
+    spec = schema(
+        {"n": rule("integer", "self < 5"), "m": INT, "l": {"type": "array", "items": rule("integer", "self < 5")}}
+    )
+    node = compile_rules(root(spec))
+    assert node is not None
+    old = {"spec": {"n": 9, "m": 1, "l": [9]}}
+    errors, tolerated = evaluate_rules(node, {"spec": {"n": 9, "m": 2, "l": [9]}}, old)
+    assert errors == []
+    assert [e.field for e in tolerated] == ["spec.n", "spec.l[0]"]
+    errors, _ = evaluate_rules(node, {"spec": {"n": 8, "m": 1, "l": [9, 1]}}, old)
+    assert [e.field for e in errors] == ["spec.n", "spec.l[0]"]
+
+
+def test_the_root_has_name_and_kind() -> None:
+    made = {**root({"type": "object"}), "x-kubernetes-validations": [{"rule": "self.metadata.name == self.kind"}]}
+    node = compile_rules(made)
+    assert node is not None
+    errors, _ = evaluate_rules(node, {"kind": "Foo", "metadata": {"name": "x"}, "spec": {}}, None)
+    assert [e.message() for e in errors] == ["<nil>: Invalid value: failed rule: self.metadata.name == self.kind"]
+
+
+def test_checks_of_rules() -> None:
+    spec = schema(
+        {"n": INT, "l": {"type": "array", "items": rule("string", "self == oldSelf")}},
+        "self.x > 1",
+        "self.n",
+        {
+            "rule": "self.n > 1",
+            "messageExpression": "self.n",
+            "fieldPath": ".nope",
+            "reason": "X",
+            "optionalOldSelf": True,
+        },
+        {"rule": " ", "message": "\n"},
+    )
+    found = [e.message() for e in check_rules(root(spec), "v")]
+    at = "v.properties[spec].x-kubernetes-validations"
+    shown = 'apiextensions.ValidationRule{Rule:"self.x > 1", Message:"", MessageExpression:"", '
+    shown += 'Reason:(*apiextensions.FieldValueErrorReason)(nil), FieldPath:"", OptionalOldSelf:(*bool)(nil)}'
+    text = "compilation failed: ERROR: <input>:1:5: undefined field 'x'\n | self.x > 1\n | ....^"
+    assert found[0] == f"{at}[0].rule: Invalid value: {shown}: {text}"
+    assert found[1].startswith(f"{at}[1].rule: Invalid value: ") and found[1].endswith("must evaluate to a bool")
+    assert [m.partition(": ")[0] for m in found[2:]] == [
+        f"{at}[2].reason",
+        f"{at}[2].fieldPath",
+        f"{at}[2].optionalOldSelf",
+        f"{at}[2].messageExpression",
+        f"{at}[3].rule",
+        f"{at}[3].message",
+        "v.properties[spec].properties[l].items.x-kubernetes-validations[0].rule",
+    ]
+    assert found[-1].endswith("within v.properties[spec].properties[l]")
+
+
+def test_names_are_escaped() -> None:
+    assert [escape(n) for n in ("a", "if", "a-b", "a.b/c", "__x__", "1a")] == [
+        "a", "__if__", "a__dash__b", "a__dot__b__slash__c", "__underscores__x__underscores__", None,
+    ]  # fmt: skip
