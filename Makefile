@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= /var/lib/stablehand
 
-.PHONY: help setup system demo test unit integration check format bench up down clean
+.PHONY: help setup system tools demo test unit integration check format bench up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -20,15 +20,18 @@ setup: $(BIN)/.installed ## the virtual environment
 system: ## what pods need, from Debian's packages
 	@scripts/system containerd runc containernetworking-plugins nftables iproute2 mmdebstrap nfs-ganesha nfs-ganesha-vfs
 
+tools: ## what only the tests need, from Debian's packages
+	@scripts/system etcd-server
+
 demo: setup system ## play the main job: stable names, order and storage
 	@$(BIN)/python scripts/demo.py
 
 test: setup system check unit integration ## everything that is tested
 
-unit: setup ## the fast tests
+unit: setup tools ## the fast tests
 	@$(BIN)/pytest -q tests/unit tests/contract
 
-integration: setup system ## the tests on real containerd, real kubectl
+integration: setup system tools ## the tests on real containerd, real kubectl
 	@$(BIN)/pytest -q tests/integration
 
 check: setup ## format, lint, types, layers
@@ -50,7 +53,10 @@ down: setup ## stop it, and its pods
 	@$(BIN)/stablehand down --pods --data-dir $(DATA)
 
 clean: ## leave nothing behind: pods, network, data, environment
-	@if [ -x $(BIN)/stablehand ]; then \
-	  [ -d $(DATA) ] && $(BIN)/stablehand down --pods --data-dir $(DATA) || true; \
-	  [ -d .cache/demo ] && $(BIN)/stablehand down --pods --data-dir $(CURDIR)/.cache/demo || true; fi
-	@rm -rf $(DATA) .cache $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@for data in $(DATA) $(CURDIR)/.cache/demo; do \
+	  [ -d $$data ] || continue; \
+	  [ ! -x $(BIN)/stablehand ] || $(BIN)/stablehand down --pods --data-dir $$data || exit 1; \
+	  if grep -q " $$data/" /proc/self/mounts; then \
+	    echo "something is still mounted below $$data: run \`make setup clean\` as root" >&2; exit 1; fi; \
+	done
+	@rm -rf --one-file-system $(DATA) .cache $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Running one part alone: what the commands apiserver, controllers, scheduler, node and dns share."""
+"""Running one part alone: what the commands controllers, scheduler, node, dns and provisioner share."""
 
 from __future__ import annotations
 
@@ -10,28 +10,50 @@ from collections.abc import Awaitable, Callable
 
 from stablehand.client import Client, connect
 
+_STOP_SECONDS = 10
 
-def run_part(kubeconfig: str | None, manager: str, part: Callable[[Client], Awaitable[None]]) -> int:
-    """Connects and runs `part` until SIGINT or SIGTERM. Raises ConfigError and what the part raises."""
+
+def log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def run_part(
+    kubeconfig: str | None,
+    manager: str,
+    part: Callable[[Client], Awaitable[None]],
+    *,
+    stop_seconds: float = _STOP_SECONDS,
+) -> int:
+    """Connects and runs `part` until SIGINT or SIGTERM; a second signal ends the process at once.
+
+    A server that does not answer yet is no error: informers and elections try again. Raises ConfigError and what the
+    part raises.
+    """
+    import uvloop
+
+    log_to_stderr()
 
     async def serve() -> None:
         client = (await connect(kubeconfig, user_agent=manager)).with_manager(manager)
-        stopping = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         task = asyncio.ensure_future(part(client))
-        stop = asyncio.ensure_future(stopping.wait())
+        loop = asyncio.get_running_loop()
+
+        def stop(number: int) -> None:
+            task.cancel()
+            loop.remove_signal_handler(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop, number)
         try:
-            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
+            await asyncio.wait([task])
+            if not task.cancelled():
                 task.result()
         finally:
-            stop.cancel()
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+                async with asyncio.timeout(stop_seconds):
+                    await task
             await client.close()
 
-    asyncio.run(serve())
+    uvloop.run(serve())
     return 0

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import dataclasses
 import os
 
 from stablehand.cli import options
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    options.up_options(parser)
+    options.server_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    import dataclasses
-
     import uvloop
 
+    from stablehand.cli.apart import log_to_stderr
     from stablehand.launch.supervisor import Supervisor, stop_on_signals
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    config = dataclasses.replace(options.up_config(args), node=False, nfs=None)
+    log_to_stderr()
+    config = dataclasses.replace(options.up_config(args), node=False)
 
     async def serve() -> None:
         supervisor = Supervisor(config, lambda line: print(line, flush=True), alone=True)
         stop_on_signals(supervisor)
-        await supervisor.run(lambda: print(f"kubeconfig: {config.paths.kubeconfig} (pid {os.getpid()})", flush=True))
+        await supervisor.run(
+            lambda: print(f"ready; kubeconfig: {config.paths.kubeconfig} (pid {os.getpid()})", flush=True)
+        )
 
     uvloop.run(serve())
     return 0

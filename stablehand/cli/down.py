@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import select
 import signal
@@ -12,13 +11,13 @@ import signal
 from stablehand.cli import options
 from stablehand.launch.config import Paths, UpConfig
 from stablehand.launch.errors import LaunchError
+from stablehand.launch.state import lock_holder
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.data_dir(parser)
     parser.add_argument("--pods", action="store_true", help="stop the pods too, and remove bridge, rules and mounts")
-    parser.add_argument("--bridge", default=UpConfig.bridge, metavar="NAME", help="default: %(default)s")
-    parser.add_argument("--pod-cidr", default=UpConfig.pod_cidr, metavar="CIDR", help="default: %(default)s")
+    options.pod_network(parser, remembered=True)
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="default: %(default)s")
 
 
@@ -30,16 +29,26 @@ def run(args: argparse.Namespace) -> int:
     if args.pods:
         if os.geteuid() != 0:
             raise LaunchError("stopping pods needs root: use sudo")
-        asyncio.run(_teardown(UpConfig(paths=paths, bridge=args.bridge, pod_cidr=args.pod_cidr)))
+        asyncio.run(_teardown(options.network_of(args)))
     print(("stopped" if stopped else "it was not running") + ("; pods and their network are gone" if args.pods else ""))
     return 0
 
 
 def _stop(paths: Paths, timeout: float) -> bool:
+    """Stops what holds the data directory: all parts together, or a node agent alone."""
     try:
-        pid = int(json.loads(paths.state.read_text())["pid"])
+        holders = [lock_holder(path) for path in (paths.lock, paths.node_lock)]
+    except PermissionError as e:
+        raise LaunchError(f"{paths.root} belongs to root: use sudo") from e
+    ended = [_end(pid, timeout) for pid in holders if pid is not None]
+    return any(ended)
+
+
+def _end(pid: int, timeout: float) -> bool:
+    """SIGTERM, and waiting for the end. False for a process that was gone already."""
+    try:
         handle = os.pidfd_open(pid)
-    except (OSError, ValueError, KeyError):
+    except OSError:
         return False
     try:
         signal.pidfd_send_signal(handle, signal.SIGTERM)

@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 
 from stablehand.cli import options
+from stablehand.launch.errors import LaunchError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,17 +23,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("ls", help="list the images")
     for action in (load, build, listing):
         options.data_dir(action)
-        action.add_argument(
-            "--bridge", default="stablehand0", metavar="NAME", help="that of `up`; default: %(default)s"
-        )
+        options.pod_network(action, remembered=True)
 
 
 def run(args: argparse.Namespace) -> int:
     from stablehand.launch.imagebuild import build
     from stablehand.launch.images import list_images, load
 
+    config = options.network_of(args)
     if args.action == "ls":
-        for image in asyncio.run(list_images(args.data_dir, args.bridge)):
+        for image in asyncio.run(list_images(config)):
             for name in image.tags or image.digests or (image.id,):
                 print(f"{name}\t{image.size / 1e6:.1f} MB\t{image.id.removeprefix('sha256:')[:12]}")
         return 0
@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         names: list[str] = []
     else:
         path, names = args.file, args.name
-    for name in asyncio.run(load(args.data_dir, args.bridge, path, names)):
+        if not path.is_file():
+            raise LaunchError(f"{path}: there is no such file; give an archive that `docker save` or skopeo wrote")
+    for name in asyncio.run(load(config, path, names)):
         print(name)
     return 0

@@ -11,6 +11,7 @@ from stablehand.client import Client
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.kubeconfig(parser)
+    options.leader_elect(parser, True)
     parser.add_argument("--name", default="default-scheduler", help="pods' schedulerName; default: %(default)s")
 
 
@@ -18,6 +19,6 @@ def run(args: argparse.Namespace) -> int:
     from stablehand import scheduler
 
     async def part(client: Client) -> None:
-        await scheduler.run(scheduler.SchedulerConfig(client, name=args.name))
+        await scheduler.run(scheduler.SchedulerConfig(client, name=args.name, leader_elect=args.leader_elect))
 
     return run_part(args.kubeconfig, "kube-scheduler", part)

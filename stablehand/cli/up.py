@@ -13,6 +13,7 @@ import time
 from stablehand.cli import options
 from stablehand.launch.config import UpConfig
 from stablehand.launch.errors import LaunchError
+from stablehand.launch.state import make_root
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
         raise LaunchError("running pods needs root: use sudo, or --no-node for a control plane alone")
     if config.nfs is not None and not config.node:
         raise LaunchError("--nfs needs the node: leave out --no-node")
+    if config.nfs is not None and config.nfs.exists() and not config.nfs.is_dir():
+        raise LaunchError(f"--nfs {config.nfs} is no folder")
     if args.detach:
         return _detach(config)
     logging.basicConfig(
@@ -74,7 +77,7 @@ def _serve(config: UpConfig, ready_fd: int | None) -> int:
 
 def _detach(config: UpConfig) -> int:
     """Starts the same command in its own session and waits until it is ready, or says why it is not."""
-    config.paths.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    make_root(config.paths)
     read_end, write_end = os.pipe()
     argv = [a for a in sys.argv[1:] if a != "--detach"] + ["--ready-fd", str(write_end)]
     with open(config.paths.log, "ab") as log:

@@ -46,11 +46,26 @@ def load_kubeconfig(path: str | None = None, context: str | None = None) -> Acce
         try:
             config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
         except yaml.YAMLError as e:
-            raise ConfigError(f"kubeconfig {candidate} is not YAML: {e}") from e
-        return _access(config, candidate, context)
+            at = getattr(e, "problem_mark", None)
+            line = f" (line {at.line + 1})" if at is not None else ""
+            raise ConfigError(f"kubeconfig {candidate} is not YAML{line}") from e
+        try:
+            return _access(config, candidate, context)
+        except (AttributeError, KeyError, TypeError, ValueError, OSError) as e:  # ssl.SSLError is an OSError
+            raise ConfigError(f"kubeconfig {candidate} cannot be used: {_why(e)}") from e
     raise ConfigError(
         f"no kubeconfig: none of {', '.join(candidates)} exists; give --kubeconfig, or start `stablehand up` first"
     )
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"an entry lacks {error}"
+    if isinstance(error, AttributeError | TypeError):
+        return "it is no kubeconfig"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return f"its certificates or keys are damaged ({error})"
 
 
 def in_cluster() -> Access:
@@ -95,10 +110,18 @@ def _access(config: Obj, where: str, context: str | None) -> Access:
     return access
 
 
+def _decoded(text: str) -> bytes:
+    """Base64 that may be broken into lines. Raises ValueError for anything else, and for nothing."""
+    data = base64.b64decode("".join(text.split()), validate=True)
+    if not data:
+        raise ValueError("empty")
+    return data
+
+
 def _tls(cluster: Obj, user: Obj, base: Path) -> ssl.SSLContext:
     ca_data = cluster.get("certificate-authority-data")
     if ca_data:
-        context = ssl.create_default_context(cadata=base64.b64decode(ca_data).decode())
+        context = ssl.create_default_context(cadata=_decoded(ca_data).decode())
     elif cluster.get("certificate-authority"):
         context = ssl.create_default_context(cafile=str(base / cluster["certificate-authority"]))
     else:
@@ -110,9 +133,9 @@ def _tls(cluster: Obj, user: Obj, base: Path) -> ssl.SSLContext:
         # ssl can load a chain from files only; these live for the time of the call, readable by this user alone.
         with tempfile.TemporaryDirectory() as folder:
             cert, key = Path(folder) / "crt", Path(folder) / "key"
-            cert.write_bytes(base64.b64decode(user["client-certificate-data"]))
+            cert.write_bytes(_decoded(user["client-certificate-data"]))
             key.touch(0o600)
-            key.write_bytes(base64.b64decode(user["client-key-data"]))
+            key.write_bytes(_decoded(user["client-key-data"]))
             context.load_cert_chain(cert, key)
     elif user.get("client-certificate"):
         context.load_cert_chain(base / user["client-certificate"], base / user["client-key"])

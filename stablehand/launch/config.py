@@ -1,11 +1,15 @@
-"""Settings of `stablehand up`: flags become frozen dataclasses here. Paths below the data directory are named here only."""
+"""Settings of `stablehand up` as frozen dataclasses, and the parsing of their values. Paths below the data directory
+are named here only. Flags are cli.options'."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from stablehand.machinery.names import dns1123_subdomain
 
 DEFAULT_DATA_DIR = "/var/lib/stablehand"
 DEFAULT_LISTEN = "127.0.0.1:6443"
@@ -22,8 +26,18 @@ class Paths:
         return self.root / "lock"
 
     @property
+    def node_lock(self) -> Path:
+        """Of a node agent that runs alone."""
+        return self.root / "node.lock"
+
+    @property
     def state(self) -> Path:
         return self.root / "state.json"
+
+    @property
+    def network(self) -> Path:
+        """What the pods' network was called when pods last ran."""
+        return self.root / "network.json"
 
     @property
     def database(self) -> Path:
@@ -56,7 +70,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class UpConfig:
-    """`listen` is (host, port). `nfs` is the folder to export, or None. `store` is "sqlite" or "memory"."""
+    """`listen` is (host, port). `nfs` is the folder to export, or None. `store` is a URL (see launch.stores)."""
 
     paths: Paths
     listen: tuple[str, int] = ("127.0.0.1", 6443)
@@ -65,6 +79,7 @@ class UpConfig:
     node_name: str = field(default_factory=lambda: socket.gethostname().lower())
     stop_pods: bool = False
     store: str = "sqlite"
+    leader_elect: bool = False
     pod_cidr: str = "10.244.0.0/24"
     service_cidr: str = "10.96.0.0/16"
     cluster_domain: str = "cluster.local"
@@ -88,6 +103,11 @@ class UpConfig:
         return Path("/run/stablehand" if self.bridge == "stablehand0" else f"/run/{self.bridge}")
 
     @property
+    def containerd_socket(self) -> Path:
+        """There while this network's containerd runs, which is while pods may run."""
+        return self.run_dir / "containerd.sock"
+
+    @property
     def cluster_dns(self) -> str:
         return str(ipaddress.ip_network(self.service_cidr)[10])
 
@@ -101,5 +121,37 @@ def parse_listen(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     if not port.isdigit() or not 0 <= int(port) < 65536:
-        raise ValueError(f"{text!r} is not HOST:PORT")
+        raise ValueError(f"{text!r} is not HOST:PORT (a port is a number from 0 to 65535)")
     return host, int(port)
+
+
+def parse_cidr(text: str) -> str:
+    """An IPv4 network with room for pods or Services. Raises ValueError with a text for the user."""
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError as e:
+        raise ValueError(f"{text!r} is not an IPv4 network such as 10.244.0.0/24: {e}") from e
+    if network.prefixlen > 28:
+        raise ValueError(f"{text!r} has too few addresses: give /28 or wider")
+    return text
+
+
+def parse_port(text: str) -> int:
+    """A TCP port other than 0. Raises ValueError with a text for the user."""
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise ValueError(f"{text!r} is not a port: give a number from 1 to 65535")
+    return int(text)
+
+
+def parse_interface(text: str) -> str:
+    """A network interface's name as Linux takes it. Raises ValueError with a text for the user."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,14}", text):
+        raise ValueError(f"{text!r} is no interface name: a letter, then up to 14 letters, digits, - or _")
+    return text
+
+
+def parse_node_name(text: str) -> str:
+    """A DNS subdomain, which node names are. Raises ValueError with a text for the user."""
+    if dns1123_subdomain(text):
+        raise ValueError(f"{text!r} is no node name: lower-case letters, digits, - and . (a DNS name)")
+    return text

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from stablehand.apiserver.app import ApiServer
@@ -11,6 +12,9 @@ from stablehand.launch.config import UpConfig
 from stablehand.launch.errors import LaunchError
 from stablehand.launch.inprocess import in_process_client
 from stablehand.launch.pki import Pki
+from stablehand.runtime.leases import LeadershipLost
+
+log = logging.getLogger("stablehand.launch")
 
 NFS_PROVISIONER = "stablehand.dev/nfs"
 Part = tuple[str, Coroutine[Any, Any, None]]
@@ -23,23 +27,45 @@ def all_parts(config: UpConfig, server: ApiServer, pki: Pki, node_ready: asyncio
     def client(user: str, groups: tuple[str, ...] = (), *, manager: str) -> Any:
         return in_process_client(server, user, groups, manager=manager)
 
+    elect = config.leader_elect
     manager = client("system:kube-controller-manager", manager="kube-controller-manager")
-    yield "controllers", controllers.run(controllers.ControllersConfig(manager, ca_pem=pki.ca_pem))
-    scheduling = scheduler.SchedulerConfig(client("system:kube-scheduler", manager="kube-scheduler"))
-    yield "scheduler", scheduler.run(scheduling)
+    controlling = controllers.ControllersConfig(
+        manager,
+        ca_pem=pki.ca_pem,
+        leader_elect=elect,
+        signing_cert=pki.ca_pem.encode(),
+        signing_key=pki.ca_key,
+        account_key=pki.signing_key(),
+    )
+    yield "controllers", _leading(lambda: controllers.run(controlling))
+    scheduling = scheduler.SchedulerConfig(
+        client("system:kube-scheduler", manager="kube-scheduler"), leader_elect=elect
+    )
+    yield "scheduler", _leading(lambda: scheduler.run(scheduling))
     if config.node:
         from stablehand import node
 
         kubelet = client(f"system:node:{config.node_name}", ("system:nodes",), manager="kubelet")
         yield "node", node.run(node_config(config, pki, kubelet), ready=node_ready)
-        yield "network", _network(config, client("system:kube-proxy", manager="kube-proxy"))
+        yield "network", network(config, client("system:kube-proxy", manager="kube-proxy"))
         # Makes its own Service in kube-system, as an administrator would.
         admin = client("stablehand:dns", ("system:masters",), manager="stablehand-dns")
         yield "dns", _dns(config, client("system:kube-dns", manager="kube-dns"), admin)
         yield "provisioner", _storage(config, server, node_ready)
 
 
-async def _network(config: UpConfig, client: Any) -> None:
+async def _leading(run: Callable[[], Awaitable[None]]) -> None:
+    """Runs a part that may lose its lease: upstream ends the process then and is started again, this one stands again
+    as a candidate."""
+    while True:
+        try:
+            return await run()
+        except LeadershipLost as e:
+            log.warning("%s; trying to lead again", e)
+
+
+async def network(config: UpConfig, client: Any) -> None:
+    """Services' virtual addresses on this machine, until cancelled."""
     from stablehand import network
 
     await network.run(
@@ -94,8 +120,11 @@ async def _storage(config: UpConfig, server: ApiServer, node_ready: asyncio.Even
                 client, "nfs", NFS_PROVISIONER, config.nfs, server=config.gateway, path=str(config.nfs)
             )
         )
+    works = [storage.run(c) for c in configs]
+    if nfs is not None:
+        works.append(nfs.watch())
     try:
-        await run_all(*(storage.run(c) for c in configs))
+        await run_all(*works)
     finally:
         if nfs is not None:
             await nfs.stop()
@@ -140,7 +169,8 @@ def mirrors(texts: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 async def teardown(config: UpConfig) -> None:
     """Ends pods, containerd, mounts, bridge and rules of a data directory whose Stablehand is stopped."""
-    from stablehand import network, node
+    from stablehand import network, node, storage
 
     await network.teardown(config.service_table)
     await node.teardown(node_config(config, None, None), pods=True)
+    await storage.NfsServer(config.paths.root, config.paths.nfs).end_left_behind()

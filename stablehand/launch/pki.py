@@ -35,7 +35,8 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 class Pki:
-    """Certificates in a folder; missing ones are made. Paths are given out, keys stay on disk."""
+    """Certificates in a folder; missing ones are made. Paths are given out, keys stay on disk. Raises ValueError for a
+    damaged authority or signing key."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,9 +45,12 @@ class Pki:
         if not key_file.exists() or not (folder / "ca.crt").exists():
             self._make_authority()
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError("ca.key is no elliptic curve key")
         self._key = key
         self._ca = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+        if (folder / "sa.key").exists():  # tokens are signed with it: damaged, it must not be found out later
+            serialization.load_pem_private_key(self.signing_key(), None)
 
     @property
     def ca_file(self) -> Path:
@@ -55,6 +59,11 @@ class Pki:
     @property
     def ca_pem(self) -> str:
         return self.ca_file.read_text()
+
+    @property
+    def ca_key(self) -> bytes:
+        """The authority's private key (PEM), for the controller that signs certificates."""
+        return _pem(self._key)
 
     def _builder(self, name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
@@ -93,7 +102,7 @@ class Pki:
     ) -> tuple[Path, Path]:
         """(certificate file, key file); made anew when missing, near its end, or for other hosts."""
         crt, key_file = self._folder / f"{file}.crt", self._folder / f"{file}.key"
-        if crt.exists() and key_file.exists() and self._good(crt, hosts):
+        if crt.exists() and key_file.exists() and self._good(crt, key_file, hosts):
             return crt, key_file
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, g) for g in groups]
@@ -113,8 +122,14 @@ class Pki:
         _write(crt, cert.public_bytes(serialization.Encoding.PEM))
         return crt, key_file
 
-    def _good(self, crt: Path, hosts: tuple[str, ...]) -> bool:
-        cert = x509.load_pem_x509_certificate(crt.read_bytes())
+    def _good(self, crt: Path, key_file: Path, hosts: tuple[str, ...]) -> bool:
+        try:
+            cert = x509.load_pem_x509_certificate(crt.read_bytes())
+            key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        except ValueError:  # damaged
+            return False
+        if cert.public_key() != key.public_key():  # a stop between the writing of one and the other
+            return False
         if cert.not_valid_after_utc < datetime.datetime.now(datetime.UTC) + _YEAR:
             return False
         if not hosts:

@@ -1,4 +1,4 @@
-"""Starts the parts in order, keeps them running, stops them in reverse. The only module that knows every part.
+"""Starts the parts in order, keeps them running, stops them. What the parts are is `parts`'s.
 
 Parts are imported when they start: what answers the first request does not wait for what runs pods.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -17,28 +18,31 @@ import ssl
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stablehand import __version__
-from stablehand.launch.config import UpConfig
-from stablehand.launch.errors import LaunchError
+from stablehand.launch.config import Paths, UpConfig
+from stablehand.launch.errors import LaunchError, cause, is_expected, one_line
 from stablehand.launch.pki import Pki, write_kubeconfig
+from stablehand.launch.state import make_root, process_start, remember_network, unusable
+from stablehand.launch.stores import make_backend, store_text
 
 log = logging.getLogger("stablehand.launch")
 
+_STOP_SECONDS, _STOP_PODS_SECONDS = 10, 120
+
+T = TypeVar("T")
 Progress = Callable[[str], None]
 _IP_FREEBIND = 15  # linux/in.h; the bridge's address is bound before the bridge exists
 
 
 def take_lock(path: Path) -> int:
     """An exclusive lock on the data directory, held until the process ends. Raises LaunchError when one runs already."""
+    make_root(Paths(path.parent))
     try:
-        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as e:
-        raise LaunchError(
-            f"cannot use the data directory {path.parent}: {e.strerror}; run as root or give --data-dir"
-        ) from e
+        raise unusable(path.parent, e) from e
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -63,7 +67,8 @@ def listen(host: str, port: int, *, free: bool = False) -> socket.socket:
         sock.bind((host, port))
     except OSError as e:
         sock.close()
-        raise LaunchError(f"cannot listen on {host}:{port}: {e.strerror}; stop what uses it or give --listen") from e
+        way = "stop what uses it (`ss -ltnp` shows it) or give" if e.errno == errno.EADDRINUSE else "give another"
+        raise LaunchError(f"cannot listen on {host}:{port}: {e.strerror}; {way} --listen") from e
     sock.setblocking(False)
     return sock
 
@@ -95,29 +100,30 @@ class Supervisor:
 
     async def _run(self, on_ready: Callable[[], None]) -> None:
         config = self.config
-        pki = Pki(config.paths.pki)
+        if config.node:
+            remember_network(config)
+        pki = open_pki(config.paths.pki)
         sockets = [listen(*config.listen)]
         port = sockets[0].getsockname()[1]
         reachable = config.node and config.listen[0] not in ("0.0.0.0", "::")
         if reachable:
             sockets.append(listen(config.gateway, port, free=True))
-        server, front = await self._api_server(pki, sockets, port)
-        await self._write_kubeconfig(pki, port)
+        answering = await self._unless_stopped(self._api_server(pki, sockets, port))
+        if answering is None:
+            return
+        server, front = answering
+        self._write_kubeconfig(pki, port)
         self._say(f"API server answers on https://{_shown(config.listen[0])}:{port}")
         try:
             if not self._alone:
                 self._start_parts(server, pki)
             self._write_state(port)
             if config.node:
-                ready = asyncio.create_task(self.node_ready.wait())
-                await asyncio.wait(
-                    [ready, *self._tasks.values(), asyncio.create_task(self.stopping.wait())],
-                    return_when="FIRST_COMPLETED",
-                )
-                self._raise_failed()
+                await self._until(self.node_ready)
                 if self.node_ready.is_set():
                     self._say(f"node {config.node_name} is Ready")
-            on_ready()
+            if not self.stopping.is_set():
+                on_ready()
             stop = asyncio.create_task(self.stopping.wait())
             while not stop.done():
                 await asyncio.wait([stop, *self._tasks.values()], return_when="FIRST_COMPLETED")
@@ -127,6 +133,27 @@ class Supervisor:
             await front.stop()
             await server.stop()
 
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` gives; None where `stopping` came first (a store may take its time to answer)."""
+        task, stop = asyncio.create_task(work), asyncio.create_task(self.stopping.wait())
+        await asyncio.wait([task, stop], return_when="FIRST_COMPLETED")
+        stop.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return None
+        return task.result()
+
+    async def _until(self, event: asyncio.Event) -> None:
+        """Waits for the event, or `stopping`. Raises what ended a part meanwhile."""
+        waits = [asyncio.create_task(e.wait()) for e in (event, self.stopping)]
+        try:
+            await asyncio.wait([*waits, *self._tasks.values()], return_when="FIRST_COMPLETED")
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._raise_failed()
+
     async def _api_server(self, pki: Pki, sockets: list[socket.socket], port: int) -> tuple[Any, Any]:
         from stablehand.apiserver.app import ApiServer
         from stablehand.apiserver.core import ServerConfig
@@ -134,28 +161,35 @@ class Supervisor:
         from stablehand.store.contract import StoreError
 
         config = self.config
+        # An authority of its own: what it certifies may speak in anybody's name.
+        front_proxy = open_pki(config.paths.pki / "front-proxy")
+        proxy_crt, proxy_key = front_proxy.certificate("front-proxy-client", "front-proxy-client")
         kubelet_crt, kubelet_key = pki.certificate("apiserver-kubelet-client", "kube-apiserver-kubelet-client")
         settings = ServerConfig(
             service_cidr=config.service_cidr,
             cluster_domain=config.cluster_domain,
             issuer=f"https://kubernetes.default.svc.{config.cluster_domain}",
-            advertise_address=config.gateway if config.node else config.listen[0],
+            advertise_address=config.gateway if config.node else reachable_address(config.listen[0]),
             advertise_port=port,
             ca_pem=pki.ca_pem,
             kubelet_cert=str(kubelet_crt),
             kubelet_key=str(kubelet_key),
+            proxy_cert=str(proxy_crt),
+            proxy_key=str(proxy_key),
+            proxy_ca_pem=front_proxy.ca_pem,
         )
-        server = ApiServer(make_backend(config), settings, pki.signing_key())
+        server = ApiServer(make_backend(config.store, config.paths.database), settings, pki.signing_key())
         try:
             await server.start()
         except StoreError as e:
+            await server.stop()
             raise LaunchError(str(e)) from e
         front = HttpFront(server, serving_context(pki, config))
         await front.start(sockets)
         self.parts.append("apiserver")
         return server, front
 
-    async def _write_kubeconfig(self, pki: Pki, port: int) -> None:
+    def _write_kubeconfig(self, pki: Pki, port: int) -> None:
         crt, key = pki.certificate("admin", "kubernetes-admin", ("system:masters",))
         host = _shown(self.config.listen[0])
         write_kubeconfig(self.config.paths.kubeconfig, f"https://{host}:{port}", pki.ca_file, crt, key)
@@ -174,31 +208,50 @@ class Supervisor:
         for name, task in self._tasks.items():
             if task.done() and not task.cancelled():
                 error = task.exception()
+                if error is None:
+                    raise LaunchError(f"{name} ended unexpectedly")
+                error = cause(error)
                 if isinstance(error, LaunchError):
                     raise error
-                if error is not None:
+                if not is_expected(error):
                     log.error("%s failed", name, exc_info=error)
-                    raise LaunchError(f"{name} failed: {error or type(error).__name__}") from error
-                raise LaunchError(f"{name} ended unexpectedly")
+                raise LaunchError(f"{name} failed: {one_line(error)}") from error
 
     async def _stop_parts(self) -> None:
-        for name in reversed(list(self._tasks)):
-            task = self._tasks[name]
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await asyncio.wait_for(task, 30)
+        """All at once, but the storage last: the node may still have to unmount what it serves."""
+        seconds = _STOP_PODS_SECONDS if self.config.stop_pods else _STOP_SECONDS
+        last = {name: task for name, task in self._tasks.items() if name == "provisioner"}
+        for tasks in ({n: t for n, t in self._tasks.items() if n not in last}, last):
+            for task in tasks.values():
+                task.cancel()
+            if tasks:
+                ended, late = await asyncio.wait(tasks.values(), timeout=seconds)
+                for task in late:
+                    log.warning("%s did not stop within %s s", task.get_name(), seconds)
+                for task in ended:
+                    if not task.cancelled() and (error := task.exception()) is not None:
+                        log.debug("%s ended with an error", task.get_name(), exc_info=error)
 
     def _write_state(self, port: int) -> None:
         state = {
             "pid": os.getpid(),
+            "process_start": process_start(os.getpid()),
             "version": __version__,
             "listen": f"{self.config.listen[0]}:{port}",
             "parts": self.parts,
+            "store": store_text(self.config.store),
             "node": self.config.node_name if self.config.node else None,
+            "kubelet_port": self.config.kubelet_port if self.config.node else None,
+            "dns": f"{self.config.gateway}:53" if self.config.node else None,
+            "node_dir": str(self.config.paths.node) if self.config.node else None,
+            "run_dir": str(self.config.run_dir) if self.config.node else None,
             "nfs": str(self.config.nfs) if self.config.nfs else None,
+            "nfs_dir": str(self.config.paths.nfs) if self.config.nfs else None,
             "started": time.time(),
         }
-        self.config.paths.state.write_text(json.dumps(state))
+        fresh = self.config.paths.state.with_suffix(".new")
+        fresh.write_text(json.dumps(state))
+        fresh.replace(self.config.paths.state)
 
 
 def _shown(host: str) -> str:
@@ -206,17 +259,28 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def make_backend(config: UpConfig) -> Any:
-    """The store that the configuration names. Raises LaunchError."""
-    if config.store == "memory":
-        from stablehand.store.memory import MemoryBackend
+def open_pki(folder: Path) -> Pki:
+    """An authority and its certificates; what is missing is made. Raises LaunchError for damaged keys."""
+    try:
+        return Pki(folder)
+    except (OSError, ValueError) as e:
+        raise LaunchError(
+            f"the authority in {folder} cannot be read ({one_line(e)}): restore ca.crt, ca.key and sa.key, or remove "
+            "them to have new ones made (what they certified is then void)"
+        ) from e
 
-        return MemoryBackend()
-    if config.store == "sqlite":
-        from stablehand.store.sqlite import SqliteBackend
 
-        return SqliteBackend(config.paths.database)
-    raise LaunchError(f"--store {config.store!r}: use sqlite or memory")
+def reachable_address(host: str) -> str:
+    """Where clients find a server that listens on `host`: for all addresses, the one that the default route uses."""
+    if host not in ("0.0.0.0", "::"):
+        return host
+    family, far = (socket.AF_INET6, "2001:db8::1") if host == "::" else (socket.AF_INET, "192.0.2.1")
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((far, 9))  # UDP: nothing is sent
+        except OSError:
+            return "::1" if host == "::" else "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 def serving_context(pki: Pki, config: UpConfig) -> ssl.SSLContext:

@@ -28,7 +28,6 @@ from stablehand.node.files import write_if_changed
 log = logging.getLogger("stablehand.node.network")
 
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-_TABLE = "stablehand_node"
 
 
 def cni_config(config: NodeConfig) -> str:
@@ -54,12 +53,18 @@ def cni_config(config: NodeConfig) -> str:
     )
 
 
+def table_of(config: NodeConfig) -> str:
+    """The nft table; one per bridge, as two Stablehands on one machine are told apart by their bridges."""
+    return "stablehand_node" if config.bridge == "stablehand0" else f"{config.bridge}_node"
+
+
 def rules(config: NodeConfig) -> str:
     """Our nft table: replaced as a whole, so host ports are added again for adopted pods."""
+    table = table_of(config)
     cidr, dnat = config.pod_cidr, "dnat ip addr . port to meta l4proto . th dport map @hostports"
-    return f"""add table ip {_TABLE}
-delete table ip {_TABLE}
-table ip {_TABLE} {{
+    return f"""add table ip {table}
+delete table ip {table}
+table ip {table} {{
   map hostports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
   chain prerouting {{ type nat hook prerouting priority dstnat; policy accept; fib daddr type local {dnat}; }}
   chain output {{ type nat hook output priority -100; policy accept; fib daddr type local {dnat}; }}
@@ -156,7 +161,7 @@ class Network:
         elements = ", ".join(f"{proto} . {host} : {address} . {inner}" for proto, host, inner in ports)
         self._ports[uid] = [(proto, host) for proto, host, _ in ports]
         code, out = await run_program(
-            self._nft, "-f", "-", stdin=f"add element ip {_TABLE} hostports {{ {elements} }}\n"
+            self._nft, "-f", "-", stdin=f"add element ip {table_of(self._config)} hostports {{ {elements} }}\n"
         )
         if code != 0:
             log.warning("host ports %s of pod %s: %s", ports, uid, out)
@@ -168,7 +173,8 @@ class Network:
         ports = self._ports.pop(uid, None)
         if ports and self._nft is not None:
             elements = ", ".join(f"{proto} . {host}" for proto, host in ports)
-            await run_program(self._nft, "-f", "-", stdin=f"delete element ip {_TABLE} hostports {{ {elements} }}\n")
+            table = table_of(self._config)
+            await run_program(self._nft, "-f", "-", stdin=f"delete element ip {table} hostports {{ {elements} }}\n")
 
     # -- undoing
 
@@ -186,8 +192,8 @@ class Network:
         lines.append(f"link del {config.bridge}")
         await run_program("ip", "-force", "-batch", "-", stdin="\n".join(lines) + "\n")
         if self._nft is not None:
-            table = f"add table ip {_TABLE}\ndelete table ip {_TABLE}\n"
-            await run_program(self._nft, "-f", "-", stdin=table)
+            table = table_of(config)
+            await run_program(self._nft, "-f", "-", stdin=f"add table ip {table}\ndelete table ip {table}\n")
         shutil.rmtree(config.data_dir / "cni", ignore_errors=True)
         await self.restore_forwarding()
 

@@ -11,7 +11,7 @@ import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import web
@@ -40,6 +40,7 @@ class KubeletServer:
         self._agent = agent
         self._config = agent.config
         self._access = Access(agent.config)
+        self._requests: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
         """Serves until cancelled. Without a certificate there is nothing to serve."""
@@ -70,6 +71,9 @@ class KubeletServer:
                 await self._listen(runner, host, context)
             await asyncio.Event().wait()
         finally:
+            # exec and logs -f end when their client does: the runner would wait for them in vain, twice its timeout.
+            for task in tuple(self._requests):
+                task.cancel()
             await runner.cleanup()
 
     async def _listen(self, runner: web.AppRunner, host: str, context: ssl.SSLContext) -> None:
@@ -107,6 +111,9 @@ class KubeletServer:
         return routes
 
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._requests.add(task)
         try:
             await self._access.check(request)
             return await handler(request)
@@ -114,6 +121,8 @@ class KubeletServer:
             return web.Response(status=e.code, text=str(e))
         except CriError as e:
             return web.Response(status=404 if e.code == "NOT_FOUND" else 500, text=e.message)
+        finally:
+            self._requests.discard(task)
 
     # -- finding
 

@@ -52,6 +52,8 @@ def make_certificates(place: Path) -> None:
 
 
 class Served:
+    task: asyncio.Task[None]
+
     def __init__(self, node: Running, place: Path) -> None:
         self.node = node
         self._place = place
@@ -81,6 +83,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
     node = await Running(folder, FakeApi(), **certificates).start()
     task = asyncio.create_task(KubeletServer(node.agent).run())
     served = Served(node, folder)
+    served.task = task
     async with served.session() as session:
         for _ in range(100):
             try:
@@ -156,6 +159,22 @@ async def test_exec_attach_and_port_forward(served: Served) -> None:
         async with session.post(f"{served.url}/run/default/wait/c?cmd=hostname") as answer:
             assert (await answer.text()).strip() == "wait"
     await asyncio.gather(node.remove("web"), node.remove("wait"))
+
+
+async def test_open_streams_do_not_hold_back_the_end(served: Served) -> None:
+    """Stablehand is told to stop while somebody follows a log: it does not wait for them."""
+    node = served.node
+    node.create("talk", {"command": ["sh", "-c", "echo begun; exec sleep 100"]})
+    await node.ready("talk")
+    url = served.url + "/containerLogs/default/talk/c?follow=true"
+    async with served.session() as session, session.get(url) as answer:
+        assert await answer.content.readline() == b"begun\n"
+        began = asyncio.get_running_loop().time()
+        served.task.cancel()
+        await asyncio.wait([served.task])
+        assert asyncio.get_running_loop().time() - began < 0.5
+    node.api.delete_pod("/api/v1/namespaces/default/pods/talk", 0)
+    await node.remove("talk")
 
 
 async def test_stats_and_access(served: Served) -> None:

@@ -15,9 +15,11 @@ from stablehand.apiserver.storage.collection import Collection, Key
 from stablehand.apiserver.storage.watchers import Entry
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj
-from stablehand.store.contract import Backend, Change, RevisionMismatch
+from stablehand.store.contract import Backend, Change, RevisionMismatch, StoreCorrupt
 
 log = logging.getLogger("stablehand.storage")
+
+_NO_OBJECT = (ValueError, LookupError, TypeError)  # what decoding something else raises
 
 CATCH_UP = 1.0  # seconds a lost write waits for the winning one to become visible
 
@@ -40,8 +42,15 @@ class Storage:
         snapshot = await self._backend.open(self._on_change)
         self.revision = max(snapshot.revision, self.revision)
         for store_key, value, revision in snapshot.items:
-            prefix, key = _split(store_key)
-            obj = orjson.loads(value)
+            try:
+                prefix, key = _split(store_key)
+                obj = _decode(value)
+            except _NO_OBJECT as e:
+                await self._backend.close()
+                raise StoreCorrupt(
+                    f"the store's {store_key} is no object of Stablehand's ({e}); everything is left as it is: mend or "
+                    "remove that key, or give another --store"
+                ) from e
             raw = value
             if obj["metadata"].get("resourceVersion") != str(revision):
                 obj["metadata"]["resourceVersion"] = str(revision)
@@ -132,9 +141,16 @@ class Storage:
     def _on_change(self, changes: list[Change]) -> None:
         prefixes = set()
         for change in changes:
-            prefix, key = _split(change.key)
-            collection = self._by_prefix(prefix)
             self.revision = change.revision
+            try:
+                prefix, key = _split(change.key)
+                decoded = None if change.value is None or change.revision in self._pending else _decode(change.value)
+            except _NO_OBJECT as e:  # somebody else writes to a shared store
+                log.error(
+                    "the store's %s at revision %s is no object (%s): passed over", change.key, change.revision, e
+                )
+                continue
+            collection = self._by_prefix(prefix)
             if change.value is None:
                 last = collection.get(key)
                 if last is None:
@@ -146,7 +162,8 @@ class Storage:
                 if pending is not None:
                     obj, raw = pending
                 else:
-                    obj = orjson.loads(change.value)
+                    assert decoded is not None
+                    obj = decoded
                     obj["metadata"]["resourceVersion"] = str(change.revision)
                     raw = orjson.dumps(obj)
                 collection.apply("PUT", key, Entry(obj, raw, change.revision))
@@ -155,6 +172,12 @@ class Storage:
         for listener in self._listeners:
             for prefix in prefixes:
                 listener(prefix)
+
+
+def _decode(value: bytes) -> Obj:
+    obj: Obj = orjson.loads(value)
+    obj["metadata"]["name"]
+    return obj
 
 
 def _split(store_key: str) -> tuple[str, Key]:

@@ -110,6 +110,10 @@ def test_bad_configurations_say_what_to_do() -> None:
 
 def test_network_texts() -> None:
     assert '"subnet": "10.244.0.0/24"' in cni_config(config()) and "masquerade" in rules(config())
+    # A second Stablehand on the machine, on a bridge of its own, must not replace the first one's rules.
+    assert "table ip stablehand_node {" in rules(config())
+    assert "table ip other0_node {" in rules(config(bridge="other0"))
+    assert "stablehand_node" not in rules(config(bridge="other0"))
     ports = [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 53, "hostPort": 53, "protocol": "UDP"}]
     pod = make_pod(containers=[container("c", ports=ports)])
     assert host_ports(pod) == [("tcp", 8080, 80), ("udp", 53, 53)]
