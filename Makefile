@@ -5,14 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= /var/lib/stablehand
 
-.PHONY: help setup system tools demo test unit integration check format bench up down clean
+.PHONY: help setup system tools demo test unit integration check lock format bench up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(BIN)/.installed: pyproject.toml
+$(BIN)/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { scripts/system python3-venv && $(PYTHON) -m venv $(VENV); }
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
 	@touch $@
 
 setup: $(BIN)/.installed ## the virtual environment
@@ -39,6 +39,12 @@ check: setup ## format, lint, types, layers
 	@$(BIN)/ruff check -q .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports | tail -3
+
+lock: ## refresh requirements.lock with the newest versions that pyproject.toml allows
+	@folder=$$(mktemp -d) && $(PYTHON) -m venv $$folder && \
+	$$folder/bin/pip install --quiet --disable-pip-version-check -e '.[dev]' && \
+	{ head -1 requirements.lock; $$folder/bin/pip freeze --exclude-editable | sort -f; } > requirements.lock.new && \
+	mv requirements.lock.new requirements.lock; rm -rf $$folder
 
 format: setup ## format the sources
 	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
