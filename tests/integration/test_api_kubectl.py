@@ -125,3 +125,11 @@ def test_fields_said_twice_are_refused(control_plane: Cluster) -> None:
 def test_a_timeout_that_is_none(control_plane: Cluster) -> None:
     refused = control_plane.kubectl("get", "--raw", "/api/v1/nodes?timeout=soon", check=False).stderr
     assert "invalid timeout specified in the request URL" in refused
+
+
+def test_what_has_no_effect_says_so(control_plane: Cluster) -> None:
+    spec = "spec: {type: Limited, limited: {nominalConcurrencyShares: 1, limitResponse: {type: Reject}}}"
+    level = f"apiVersion: flowcontrol.apiserver.k8s.io/v1\nkind: PriorityLevelConfiguration\nmetadata: {{name: idle}}\n{spec}\n"
+    told = control_plane.kubectl("apply", "-f", "-", stdin=level).stderr
+    assert "Warning: PriorityLevelConfiguration has no effect in Stablehand" in told
+    control_plane.kubectl("delete", "prioritylevelconfiguration", "idle")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from stablehand.apiserver.strategies import metadata
+from stablehand.apiserver.strategies.unsupported import NO_EFFECT
 from stablehand.machinery import schema as schemas
 from stablehand.machinery.fielderrors import FieldError, required
 from stablehand.machinery.resources import Resource
@@ -144,7 +145,8 @@ class Strategy:
 
     def warnings(self, obj: Obj) -> list[str]:
         """Texts for Warning headers."""
-        return []
+        text = NO_EFFECT.get(self.res.key)
+        return [f"{self.res.kind} has no effect in Stablehand: {text}"] if text else []
 
     def update_warnings(self, new: Obj, old: Obj) -> list[str]:
         """The same for an update."""
