@@ -52,6 +52,10 @@ def _version_rank(version: str) -> tuple[int, int, int]:
     return 3, 0, 0
 
 
+def _same_store(a: Resource, b: Resource) -> bool:
+    return a.group == b.group if b.custom else a.storage_gv == b.storage_gv
+
+
 class Registry:
     """Lookup by (group, version, plural). `generation` grows when custom resources come and go."""
 
@@ -61,6 +65,7 @@ class Registry:
         self._strategies: dict[tuple[str, str, str], Strategy] = {}
         self._make_custom: Callable[[Resource], Strategy] | None = None
         self.generation = 0
+        self._equivalent: dict[Resource, list[Resource]] = {}
 
     def find(self, group: str, version: str, plural: str) -> Resource | None:
         return self._rows.get((group, version, plural))
@@ -98,6 +103,14 @@ class Registry:
                     return row
         return None
 
+    def equivalent(self, row: Resource) -> list[Resource]:
+        """All rows that serve the same stored objects, `row` first."""
+        known = self._equivalent.get(row)
+        if known is None:
+            others = [r for r in self._rows.values() if r != row and r.plural == row.plural and _same_store(r, row)]
+            known = self._equivalent[row] = [row, *others]
+        return known
+
     def strategy(self, res: Resource) -> Strategy:
         key = (res.group, res.version, res.plural)
         strategy = self._strategies.get(key)
@@ -120,3 +133,4 @@ class Registry:
         if rows:
             self._custom[crd] = [row for row, _ in rows]
         self.generation += 1
+        self._equivalent.clear()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 from urllib.parse import urlparse
 
@@ -26,6 +25,7 @@ from stablehand.machinery.fielderrors import (
     type_invalid,
 )
 from stablehand.machinery.fieldsets import DEDUCED, SetError, element_of
+from stablehand.machinery.regex import RegexError, compile_re2
 from stablehand.machinery.schema import (
     ARRAY,
     BOOLEAN,
@@ -245,12 +245,11 @@ def _unsupported(path: str, value: Any, allowed: list[Any]) -> FieldError:
     return FieldError(NOT_SUPPORTED, path, value, "supported values: " + shown)
 
 
-@lru_cache(maxsize=512)
 def _pattern(text: str) -> re.Pattern[str] | None:
     try:
-        return re.compile(text.replace(r"\z", r"\Z"))
-    except re.error:
-        return None  # Go's syntax beyond Python's: better to accept than to refuse every object
+        return compile_re2(text)
+    except RegexError:
+        return None  # an expression beyond our translation: better to accept than to refuse every object
 
 
 def _check_string(raw: Obj, value: str, path: str) -> Iterator[FieldError]:

@@ -45,11 +45,10 @@ def default_chain(core: Core) -> AdmissionChain:
         serviceaccounts,
         storage,
     )
-    from stablehand.apiserver.admission.policies.mutating import MutatingPolicies
-    from stablehand.apiserver.admission.policies.validating import ValidatingPolicies
+    from stablehand.apiserver.admission.policies.plugin import Policies
     from stablehand.apiserver.admission.webhooks.plugin import Webhooks
 
-    webhooks = Webhooks(core)
+    policies, webhooks = Policies(core), Webhooks(core)
     return AdmissionChain(
         core,
         mutating=(
@@ -57,12 +56,13 @@ def default_chain(core: Core) -> AdmissionChain:
             limits.apply_defaults,
             serviceaccounts.admit,
             pods.priority,
+            pods.runtime_class,
             pods.default_tolerations,
             pods.mirror_limits,
             storage.default_class,
             storage.protection_finalizers,
             certificates.requester,
-            MutatingPolicies(core).mutate,
+            policies.mutate,
             webhooks.mutate,
         ),
         validating=(
@@ -72,7 +72,7 @@ def default_chain(core: Core) -> AdmissionChain:
             rbac.no_escalation,
             certificates.check,
             storage.check_resize,
-            ValidatingPolicies(core).validate,
+            policies.validate,
             webhooks.validate,
             quota.check,
         ),

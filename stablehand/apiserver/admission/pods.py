@@ -1,4 +1,5 @@
-"""What every pod is given: its priority, the tolerations for a node that fails, requests that limits imply."""
+"""What every pod is given: its priority, what its RuntimeClass adds, the tolerations for a node that fails, requests that
+limits imply."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
 
 _CLASSES = resource("priorityclasses.scheduling.k8s.io")
+_RUNTIMES = resource("runtimeclasses.node.k8s.io")
 _FAILURES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 TOLERATION_SECONDS = 300
 
@@ -93,3 +95,35 @@ def mirror_limits(core: Core, a: Attributes) -> None:
             requests = container["resources"].setdefault("requests", {})
             for name, value in limits.items():
                 requests.setdefault(name, value)
+
+
+def runtime_class(core: Core, a: Attributes) -> None:
+    """RuntimeClass: the overhead, node selector and tolerations of the class that the pod names, which must exist."""
+    spec = _new_pod(a)
+    if spec is None:
+        return
+    found: Obj = {}
+    if name := spec.get("runtimeClassName"):
+        entry = core.storage.collection(_RUNTIMES).get(("", name))
+        if entry is None:
+            raise errors.forbidden(a.resource, a.name, f'pod rejected: RuntimeClass "{name}" not found')
+        found = entry.obj
+    overhead = (found.get("overhead") or {}).get("podFixed")
+    if spec.get("overhead") and not overhead:
+        text = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        raise errors.forbidden(a.resource, a.name, text)
+    if spec.get("overhead") and spec["overhead"] != overhead:
+        text = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"
+        raise errors.forbidden(a.resource, a.name, text)
+    if overhead:
+        spec["overhead"] = dict(overhead)
+    scheduling = found.get("scheduling") or {}
+    selector = spec.get("nodeSelector") or {}
+    for key, value in (scheduling.get("nodeSelector") or {}).items():
+        if selector.get(key, value) != value:
+            text = f"conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = "
+            raise errors.forbidden(a.resource, a.name, text + str(selector[key]))
+        spec.setdefault("nodeSelector", {})[key] = value
+    for toleration in scheduling.get("tolerations") or ():
+        if toleration not in spec.setdefault("tolerations", []):
+            spec["tolerations"].append(toleration)

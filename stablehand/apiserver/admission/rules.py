@@ -30,23 +30,11 @@ def requested(a: Attributes) -> Resource:
     return a.request.info.resource or a.resource
 
 
-def equivalent(core: Core, row: Resource) -> list[Resource]:
-    """All rows that serve the same stored objects, `row` first."""
-    others = [
-        r
-        for r in core.registry.rows()
-        if r != row
-        and ((r.group, r.plural) == (row.group, row.plural) if row.custom else r.storage_gv == row.storage_gv)
-        and r.plural == row.plural
-    ]
-    return [row, *others]
-
-
 def matching(core: Core, a: Attributes, rules: Sequence[Obj], match_policy: str | None) -> Resource | None:
     """The row (the requested one, or with matchPolicy Equivalent another version of it) that a rule names; None when
     no rule is about this write."""
     asked = requested(a)
-    rows = equivalent(core, asked) if match_policy != "Exact" else [asked]
+    rows = core.registry.equivalent(asked) if match_policy != "Exact" else [asked]
     return next((row for row in rows if any(_applies(rule, row, a) for rule in rules)), None)
 
 

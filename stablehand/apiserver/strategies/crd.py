@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import orjson
+
 from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy
 from stablehand.apiserver.strategies.metadata import immutable
 from stablehand.machinery import names
 from stablehand.machinery.fielderrors import FieldError, duplicate, forbidden, invalid, not_supported, required
-from stablehand.machinery.rulechecks import check_rules
 from stablehand.machinery.types import Obj
 
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
@@ -99,8 +100,7 @@ def _spec(spec: Obj) -> list[FieldError]:
             errors.append(required(f"{path}.schema.openAPIV3Schema", "schemas are required"))
         elif index == 0 or not shared:
             within = "spec.validation.openAPIV3Schema" if shared else f"{path}.schema.openAPIV3Schema"
-            found = _root_schema(schema, within)
-            errors.extend(found or check_rules(schema, within))
+            errors.extend(_root_schema(schema, within) or _rules(schema, within))
         for at, column in enumerate(version.get("additionalPrinterColumns") or ()):
             where = f"{path}.additionalPrinterColumns[{at}]"
             for key in ("name", "type", "jsonPath"):
@@ -126,6 +126,15 @@ def _spec(spec: Obj) -> list[FieldError]:
     if conversion.get("strategy") == "Webhook" and not (conversion.get("webhook") or {}).get("clientConfig"):
         errors.append(required("spec.conversion.webhook.clientConfig", "required when strategy is set to Webhook"))
     return errors
+
+
+def _rules(schema: Obj, path: str) -> list[FieldError]:
+    """The schema's x-kubernetes-validations; CEL is loaded only for schemas that have some."""
+    if b'"x-kubernetes-validations"' not in orjson.dumps(schema):
+        return []
+    from stablehand.machinery.rulechecks import check_rules
+
+    return check_rules(schema, path)
 
 
 def _names(kinds: Obj) -> list[FieldError]:

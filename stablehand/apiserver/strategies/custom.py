@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+import orjson
 
 from stablehand.apiserver.strategies.base import Strategy, bump_generation, keep
-from stablehand.machinery.customrules import RuleNode, compile_rules, evaluate_rules
 from stablehand.machinery.fielderrors import (
     NOT_SUPPORTED,
     REQUIRED,
@@ -18,6 +20,9 @@ from stablehand.machinery.fielderrors import (
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.structural import apply_defaults, compile_structural, validate_custom
 from stablehand.machinery.types import Obj
+
+if TYPE_CHECKING:
+    from stablehand.machinery.customrules import RuleNode
 
 _OUTSIDE_SPEC = frozenset({"metadata", "status", "apiVersion", "kind", "managedFields"})
 # Errors after which the rules are not asked: they may rely on what the schema promises (hasBlockingErr upstream).
@@ -86,8 +91,20 @@ class CustomStrategy(Strategy):
 
     @cached_property
     def rules(self) -> RuleNode | None:
-        """The schema's x-kubernetes-validations; compiled when the first object comes."""
+        """The schema's x-kubernetes-validations; compiled (and CEL loaded) when the first object comes."""
+        if b'"x-kubernetes-validations"' not in orjson.dumps(self._source):
+            return None
+        from stablehand.machinery.customrules import compile_rules
+
         return compile_rules(self._source)
+
+    def _evaluated(self, new: Obj, old: Obj | None) -> tuple[list[FieldError], list[FieldError]]:
+        """What the rules say: errors, and what an update may keep."""
+        if self.rules is None:
+            return [], []
+        from stablehand.machinery.customrules import evaluate_rules
+
+        return evaluate_rules(self.rules, new, old)
 
     @property
     def tracks_generation(self) -> bool:
@@ -132,12 +149,11 @@ class CustomStrategy(Strategy):
             return errors
         if any(error.type in _BLOCKING for error in errors):
             return [*errors, invalid("<nil>", "null", _UNCHECKED)]
-        return errors + evaluate_rules(self.rules, new, old)[0]
+        return errors + self._evaluated(new, old)[0]
 
     def update_warnings(self, new: Obj, old: Obj) -> list[str]:
         """What rules say of parts that the update did not touch is no error but a warning."""
-        tolerated = evaluate_rules(self.rules, new, old)[1] if self.rules is not None else []
-        return self.warnings(new) + [error.message() for error in tolerated]
+        return self.warnings(new) + [error.message() for error in self._evaluated(new, old)[1]]
 
     def warnings(self, obj: Obj) -> list[str]:
         return [self.deprecation] if self.deprecation else []

@@ -229,6 +229,10 @@ class WebhookStrategy(Strategy):
                 errors.append(required(f"{path}.clientConfig", "exactly one of url or service is required"))
             errors.extend(checks.label_selector(hook.get("namespaceSelector"), f"{path}.namespaceSelector"))
             errors.extend(checks.label_selector(hook.get("objectSelector"), f"{path}.objectSelector"))
+            if hook.get("matchConditions"):
+                from stablehand.apiserver.strategies.policies import conditions  # loads CEL
+
+                errors.extend(conditions(hook["matchConditions"], f"{path}.matchConditions"))
         return errors
 
 

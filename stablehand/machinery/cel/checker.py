@@ -35,12 +35,12 @@ from stablehand.machinery.cel.types import (
     ERROR,
     INT,
     NULL,
+    OPEN,
     STRING,
     TYPE,
     UINT,
     Bindings,
     ObjectType,
-    Parameter,
     Type,
     assignable,
     is_dyn,
@@ -146,7 +146,7 @@ class _Checker:
         return found
 
     def field_type(self, node: Select, operand: Type) -> Type:
-        if is_dyn(operand) or isinstance(operand, Parameter):
+        if is_dyn(operand):
             return DYN
         if isinstance(operand, ObjectType):
             if operand.fields is None:
@@ -242,7 +242,7 @@ class _Checker:
             return self.no_overload(node.pos, "_?_:_", [condition, yes, no], False)
         if not assignable(yes, no, {}) and not assignable(no, yes, {}):
             return self.no_overload(node.pos, "_?_:_", [condition, yes, no], False)
-        return DYN if is_dyn(yes) or is_dyn(no) else join([yes, no])
+        return join([yes, no])
 
     # --- literals of several values
 
@@ -250,15 +250,15 @@ class _Checker:
         """The one type of a list's items, a map's keys or values."""
         result: Type | None = None
         for node, found in parts:
-            if result is None or is_dyn(result):
-                result = found if result is None else DYN
-            elif is_dyn(found):
-                result = DYN
+            if result is None or result is OPEN:
+                result = found
+            elif is_dyn(result) or is_dyn(found):
+                result = result if found is OPEN else DYN
             elif not assignable(result, found, {}) and not assignable(found, result, {}):
                 self.error(node.pos, f"expected type '{result}' but found '{found}'")
             else:
                 result = join([result, found])
-        return DYN if result is None else result
+        return OPEN if result is None else result
 
     def unwrapped(self, node: Node, optional: bool) -> Type:
         found = self.visit(node)

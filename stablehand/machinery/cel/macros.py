@@ -12,7 +12,7 @@ from stablehand.machinery.cel.values import NONE, Opt
 Scope = dict[str, Any]
 Run = Callable[[Scope], Any]
 # How many items the comprehensions of one evaluation may go through, nested ones counted out: some 0.1 s.
-BUDGET = 200_000
+BUDGET = 100_000
 
 
 def _spend(a: Scope, count: int) -> None:

@@ -95,6 +95,16 @@ def declare_kind(schema: schemas.Schema) -> Type:
     return _declared(schema, {})
 
 
+def declare_custom_kind(raw: Obj) -> Type:
+    """The type of a custom kind as policies see it, with all of its metadata."""
+    found = declare(raw, resource=True)
+    if not isinstance(found, ObjectType) or found.fields is None:
+        return DYN
+    return ObjectType(
+        "object", (), {**found.fields, "metadata": Field(declare_kind(schemas.object_meta()), "metadata")}
+    )
+
+
 def _declared(schema: schemas.Schema, known: dict[int, Type]) -> Type:
     if id(schema) in known:
         return known[id(schema)]
@@ -104,8 +114,10 @@ def _declared(schema: schemas.Schema, known: dict[int, Type]) -> Type:
             schema.name or "object", (), fields
         )  # before its fields: may be recursive
         for name, child in schema.props.items():
+            declared = Field(_declared(child, known), name)
+            fields[name] = declared  # as it is in the JSON that is evaluated: metadata.namespace
             if (shown := escape(name)) is not None:
-                fields[shown] = Field(_declared(child, known), name)
+                fields[shown] = declared
         return made
     if schema.kind == schemas.ARRAY and schema.item is not None:
         return list_of(_declared(schema.item, known))

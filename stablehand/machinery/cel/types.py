@@ -40,6 +40,7 @@ class Parameter(Type):
     """A type parameter of a function's signature."""
 
 
+OPEN = Parameter("dyn")  # printed as cel-go prints what stays undetermined
 Bindings: TypeAlias = dict[str, Type]
 
 DYN = Type("dyn")
@@ -64,7 +65,13 @@ def optional_of(value: Type) -> Type:
 
 
 def is_dyn(t: Type) -> bool:
-    return t is DYN or t is ERROR
+    """Known only at run time: dyn, what an error left behind, the items of an empty list."""
+    return t is DYN or t is ERROR or isinstance(t, Parameter)
+
+
+def _open(t: Type) -> bool:
+    """Has a part that nothing has determined yet: [], optional.none()."""
+    return isinstance(t, Parameter) or any(map(_open, t.params))
 
 
 def assignable(wanted: Type, given: Type, bound: Bindings) -> bool:
@@ -75,14 +82,14 @@ def assignable(wanted: Type, given: Type, bound: Bindings) -> bool:
             bound[wanted.name] = given
             return True
         if assignable(known, given, bound):
-            if is_dyn(given) or (known == NULL and given != NULL):
-                bound[wanted.name] = DYN if is_dyn(given) else given
+            if (is_dyn(given) and not _open(given)) or _open(known) or (known == NULL and given != NULL):
+                bound[wanted.name] = given
             return True
         if not isinstance(given, Parameter) and assignable(given, known, bound):
             bound[wanted.name] = given
             return True
         return False
-    if is_dyn(wanted) or is_dyn(given) or isinstance(given, Parameter):
+    if is_dyn(wanted) or is_dyn(given):
         return True
     if given == NULL:
         return wanted == NULL or isinstance(wanted, ObjectType) or wanted in (TIMESTAMP, DURATION)
@@ -92,10 +99,9 @@ def assignable(wanted: Type, given: Type, bound: Bindings) -> bool:
 
 
 def substitute(t: Type, bound: Bindings) -> Type:
-    """A result type with its parameters replaced; what stayed unbound is dyn."""
+    """A result type with its parameters replaced; what stayed unbound stays open."""
     if isinstance(t, Parameter):
-        found = bound.get(t.name)
-        return DYN if found is None or isinstance(found, Parameter) else found
+        return bound.get(t.name, OPEN)
     if t.params:
         return Type(t.name, tuple(substitute(p, bound) for p in t.params))
     return t
@@ -108,12 +114,16 @@ def join(types: Iterable[Type]) -> Type:
         if result is None:
             result = t
         elif result != t:
-            if assignable(result, t, {}) and not is_dyn(t):
-                continue
-            if assignable(t, result, {}) and not is_dyn(result):
+            if _open(result) and assignable(result, t, {}):
                 result = t
+            elif is_dyn(t) and not _open(t):
+                return DYN
+            elif assignable(result, t, {}):
                 continue
-            return DYN
+            elif assignable(t, result, {}):
+                result = t
+            else:
+                return DYN
     return DYN if result is None else result
 
 

@@ -237,6 +237,26 @@ async def test_mutations_merge_lists_by_their_keys() -> None:
         assert {c["name"]: c["imagePullPolicy"] for c in containers} == {"c": "IfNotPresent", "side": "IfNotPresent"}
 
 
+async def test_a_patch_for_each_container_on_update_and_apply() -> None:
+    async with serving() as s:
+        each = (
+            "[JSONPatch{op: 'test', path: '/spec/replicas', value: 2}] + object.spec.template.spec.containers.map(c, "
+            "JSONPatch{op: 'add', path: '/spec/template/spec/containers/' + "
+            "string(object.spec.template.spec.containers.indexOf(c)) + '/securityContext', value: "
+            "Object.spec.template.spec.containers.securityContext{runAsNonRoot: true}})"
+        )
+        match = rules("apps", "deployments", operations=("UPDATE",))
+        await mutating(s, "m", each, matchConstraints=match)
+        await s.made(DEPLOYMENTS, deployment("a", 1))
+        applied = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replicas": 2}}
+        query = {"fieldManager": "m", "force": "true"}
+        code, out = await s.call(
+            "PATCH", f"{DEPLOYMENTS}/a", applied, content_type="application/apply-patch+yaml", query=query
+        )
+        assert (code, out["spec"]["replicas"], out["metadata"]["generation"]) == (200, 2, 2)
+        assert out["spec"]["template"]["spec"]["containers"][0]["securityContext"] == {"runAsNonRoot": True}
+
+
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
@@ -275,6 +295,36 @@ async def test_a_policy_is_invoked_again_when_a_later_one_changed_the_object() -
         await mutating(s, "c-labels", "Object{metadata: Object.metadata{labels: {'x': 'y'}}}")
         made = await s.made(CONFIGMAPS, {"metadata": {"name": "c"}})
         assert made["data"] == {"seen": "1", "once": "0"}
+
+
+async def test_match_conditions_of_webhooks() -> None:
+    async with serving() as s:
+        hook: Obj = {
+            "name": "h.example.com",
+            "clientConfig": {"url": "https://127.0.0.1:1/"},  # nobody answers: what is asked is refused
+            "rules": rules("", "configmaps")["resourceRules"],
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "matchConditions": [
+                {"name": "named", "expression": "object.metadata.name != 'skipped'"},
+                {"name": "labelled", "expression": "object.metadata.labels.x == 'y'"},
+            ],
+        }
+        path = f"{GROUP}/validatingwebhookconfigurations"
+        bad = {**hook, "matchConditions": [{"name": "n", "expression": "x"}]}
+        refused = await s.refused("POST", path, {"metadata": {"name": "w"}, "webhooks": [bad]})
+        assert 'webhooks[0].matchConditions[0].expression: Invalid value: "x": compilation failed' in refused["message"]
+        await s.made(path, {"metadata": {"name": "w"}, "webhooks": [hook]})
+        await s.made(CONFIGMAPS, {"metadata": {"name": "skipped"}})
+        await s.made(CONFIGMAPS, {"metadata": {"name": "other", "labels": {"x": "z"}}})
+        refused = await s.refused("POST", CONFIGMAPS, {"metadata": {"name": "asked", "labels": {"x": "y"}}})
+        assert refused["code"] == 500
+        assert refused["message"].startswith('Internal error occurred: failed calling webhook "h.example.com"')
+        refused = await s.refused("POST", CONFIGMAPS, {"metadata": {"name": "broken"}})
+        assert refused["message"] == (
+            "configmaps \"broken\" is forbidden: expression 'object.metadata.labels.x == 'y'' resulted in error: "
+            "no such key: labels"
+        )
 
 
 CRD: Obj = {

@@ -357,6 +357,11 @@ def test_namespaces_and_rbac() -> None:
     assert binding["subjects"][0]["apiGroup"] == "rbac.authorization.k8s.io"
     _, errors = changed(key, binding, lambda b: b["roleRef"].update(name="other"))
     assert errors[0].endswith("cannot change roleRef")
+    # Patroni's own manifest leaves a RoleBinding's subject without a namespace: it is the binding's.
+    account = {**binding, "subjects": [{"kind": "ServiceAccount", "name": "s"}]}
+    assert made(key, account)[1] == []
+    of_all = {**account, "roleRef": {"kind": "ClusterRole", "name": "r"}}
+    assert made("clusterrolebindings.rbac.authorization.k8s.io", of_all)[1] == ["subjects[0].namespace: Required value"]
 
 
 CRD = {

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stablehand.machinery.cel import CelError, CompileError, Environment, compile_expression
@@ -228,6 +228,7 @@ def test_what_has_no_end_is_cut_off() -> None:
     assert run("1" + " + 1" * 90) == 91
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
 def test_integers_divide_as_in_go(a: int, b: int) -> None:
     if b == 0 or (a, b) == (-(2**63), -1):
@@ -238,6 +239,7 @@ def test_integers_divide_as_in_go(a: int, b: int) -> None:
     assert found == [quotient, a - quotient * b]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_strings_are_what_they_say(text: str) -> None:
     quoted = run("strings.quote(s)", s=text)
@@ -258,12 +260,14 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_every_value_equals_itself_and_survives(value: Any) -> None:
     assert run("self == dyn(self) && !(self != self) && self in [self]", self=value) is True
     assert to_json(run("self", self=value)) == value
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_any_text_compiles_or_is_a_compile_error(source: str) -> None:
     try:

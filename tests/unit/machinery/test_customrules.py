@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from stablehand.machinery.cel.schemas import escape
 from stablehand.machinery.customrules import compile_rules, evaluate_rules
 from stablehand.machinery.rulechecks import check_rules
@@ -166,3 +168,69 @@ def test_names_are_escaped() -> None:
     assert [escape(n) for n in ("a", "if", "a-b", "a.b/c", "__x__", "1a")] == [
         "a", "__if__", "a__dash__b", "a__dot__b__slash__c", "__underscores__x__underscores__", None,
     ]  # fmt: skip
+
+
+# Rules as published CRDs have them (Gateway API, Karpenter, cluster-api and others), on a schema with what they name.
+TEXT = {"type": "string"}
+
+
+def listed(**properties: Schema) -> Schema:
+    return {"type": "array", "items": {"type": "object", "properties": properties}}
+
+
+PUBLISHED: Schema = {
+    "type": "object",
+    "properties": {
+        "listeners": listed(name=TEXT, port=INT, protocol=TEXT, hostname=TEXT),
+        "parents": listed(group=TEXT, namespace=TEXT, name=TEXT, sectionName=TEXT, port=INT),
+        "rules": listed(matches=listed(path=TEXT), filters=listed(type=TEXT), request=TEXT),
+        "req": listed(key=TEXT, operator=TEXT, values={"type": "array", "items": TEXT}, minValues=INT),
+        "labels": {"type": "object", "additionalProperties": TEXT},
+        "any": {"x-kubernetes-int-or-string": True},
+        "ttl": {"type": "string", "format": "duration"},
+        "created": {"type": "string", "format": "date-time"},
+        "ips": {"type": "array", "items": TEXT},
+        "weights": {"type": "array", "items": {"type": "number"}},
+        "embedded": {"type": "object", "x-kubernetes-embedded-resource": True},
+        "enabled": {"type": "boolean"},
+        "type": TEXT,
+        "value": TEXT,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "self.listeners.all(l1, self.listeners.exists_one(l2, l1.port == l2.port && (has(l1.hostname) && "
+        "has(l2.hostname) ? l1.hostname == l2.hostname : !has(l1.hostname) && !has(l2.hostname))))",
+        "(self.rules.size() > 0 ? self.rules[0].matches.size() : 0) + (self.rules.size() > 1 ? 1 : 0) <= 128",
+        "self.parents.all(p1, self.parents.all(p2, p1.name == p2.name && (!has(p1.__namespace__) || "
+        "p1.__namespace__ == '') ? ((!has(p1.port) || p1.port == 0) == (!has(p2.port) || p2.port == 0)) : true))",
+        r'''self.type == 'IPAddress' ? self.value.matches(r"""^(([0-9]|2[0-4][0-9])\.){3}([0-9]+)$""") : true''',
+        "self.rules.all(r, !has(r.request) || duration(r.request) != duration('0s'))",
+        "self.rules.all(r, r.filters.filter(f, f.type == 'RequestRedirect').size() <= 1)",
+        "self.req.all(x, (has(x.minValues) && x.operator == 'In') ? x.values.size() >= x.minValues : true)",
+        "self.labels.all(x, x in ['a', 'b'] || !x.find('^([^/]+)').endsWith('kubernetes.io'))",
+        "type(self.any) == string ? self.any == '99%' : self.any == 42",
+        "self.created + self.ttl < timestamp('2030-01-01T00:00:00Z') || self.created == null",
+        "self.value.contains('/') ? isCIDR(self.value) : isIP(self.value)",
+        "self.ips.all(i, ip(i).family() == 4) && self.ips.map(x, x.split('/')[0]).all(x, ip.isCanonical(x))",
+        "self.weights.sum() == 1.0 && self.weights.map(w, w * 2.0).max() < 5.0",
+        "!has(self.embedded) || self.embedded.kind == 'Foo' && self.embedded.metadata.name != ''",
+        "quantity(self.any).isGreaterThan(quantity('1Gi')) || int(self.any) > 0",
+        "self.labels['a'] == 'b' && self.labels.a == 'b' && 'a' in self.labels",
+        "self.?labels[?'a'].orValue('x') == 'x'",
+        "[has(self.value), has(self.type)].filter(x, x == true).size() == 1",
+        "self.rules.map(r, r.matches.size()).sum() <= 128",
+        "self == oldSelf && self.listeners == oldSelf.listeners",
+        "self.enabled",
+        "(self.enabled ? [] : ['a']) + ['b'] == ['b']",
+        "(self.enabled ? optional.none() : optional.of(true)).orValue(false)",
+        "self.?value.optMap(v, v.size() > 3).orValue(true)",
+        "!format.dns1123Label().validate(self.value).hasValue()",
+    ],
+)
+def test_published_rules_compile(text: str) -> None:
+    found = check_rules(root({**PUBLISHED, "x-kubernetes-validations": [{"rule": text}]}), "v")
+    assert [e.message() for e in found] == []

@@ -13,7 +13,7 @@ from stablehand.apiserver.admission import rules
 from stablehand.apiserver.admission.adopt import Unfit, adopt, schema_of
 from stablehand.apiserver.admission.policies.invocations import Invocation, Misconfigured, invocations
 from stablehand.apiserver.admission.policies.source import Source
-from stablehand.apiserver.admission.policies.variables import variables_of
+from stablehand.apiserver.admission.variables import variables_of
 from stablehand.apiserver.admission.webhooks.review import converted
 from stablehand.apiserver.contract import StatusError
 from stablehand.apiserver.core import Attributes, Core
@@ -54,7 +54,7 @@ def compile_spec(spec: Obj, composition: Composition) -> tuple[Mutation, ...]:
 
 
 class MutatingPolicies:
-    """`mutate` is the admission plugin."""
+    """The policies of a server, and what they make of a write."""
 
     def __init__(self, core: Core) -> None:
         self._source: Source[tuple[Mutation, ...]] = Source(core, _POLICIES, _BINDINGS, compile_spec, objects=True)

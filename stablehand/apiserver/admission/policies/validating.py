@@ -10,7 +10,7 @@ from stablehand.apiserver import errors
 from stablehand.apiserver.admission import rules
 from stablehand.apiserver.admission.policies.invocations import Invocation, Misconfigured, invocations
 from stablehand.apiserver.admission.policies.source import Source
-from stablehand.apiserver.admission.policies.variables import variables_of
+from stablehand.apiserver.admission.variables import variables_of
 from stablehand.apiserver.contract import StatusError
 from stablehand.apiserver.core import Attributes, Core
 from stablehand.machinery.cel import CelError, ConditionError, Program, evaluate_conditions
@@ -73,7 +73,7 @@ def compile_spec(spec: Obj, composition: Composition) -> Compiled:
 
 
 class ValidatingPolicies:
-    """`validate` is the admission plugin."""
+    """The policies of a server, and what they say of a write."""
 
     def __init__(self, core: Core) -> None:
         self._source: Source[Compiled] = Source(core, _POLICIES, _BINDINGS, compile_spec, objects=False)

@@ -77,6 +77,11 @@ class Webhooks:
             return None
         if not rules.selected(self._core, a, spec.get("namespaceSelector"), spec.get("objectSelector")):
             return None
+        if spec.get("matchConditions"):
+            from stablehand.apiserver.admission.variables import conditions_hold
+
+            if not conditions_hold(self._core, a, row, spec):
+                return None
         return row
 
     async def mutate(self, core: Core, a: Attributes) -> None:

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from stablehand.machinery.cel.errors import CelError
 from stablehand.machinery.cel.functions import overload
 from stablehand.machinery.cel.library.conversions import double_text
 from stablehand.machinery.cel.values import Duration, Timestamp, TypeValue, UInt, type_name
+from stablehand.machinery.regex import RegexError, compile_re2
 
-_POSIX = {
-    "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "ascii": r"\x00-\x7F", "blank": r"\t ", "cntrl": r"\x00-\x1F\x7F",
-    "digit": "0-9", "graph": "!-~", "lower": "a-z", "print": " -~", "punct": r"!-/:-@\[-`{-~", "space": r"\t\n\v\f\r ",
-    "upper": "A-Z", "word": "0-9A-Za-z_", "xdigit": "0-9A-Fa-f",
-}  # fmt: skip
 _UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
 
-@lru_cache(maxsize=1024)
 def regex(pattern: str) -> re.Pattern[str]:
-    """An RE2 pattern as Python's re takes it: POSIX classes, \\z and \\Q…\\E translated. Raises CelError."""
-    text = re.sub(r"\\Q(.*?)(?:\\E|$)", lambda m: re.escape(m[1]), pattern, flags=re.DOTALL)
-    text = re.sub(r"\[:(\w+):\]", lambda m: _POSIX.get(m[1], m[0]), text)
-    text = text.replace(r"\z", r"\Z").replace(r"\pL", r"[^\W\d_]").replace(r"\pN", r"\d").replace("(?U)", "")
-    if re.search(r"\(\?<?[=!]|\\[1-9]", text):
-        raise CelError(f"error parsing regexp: invalid or unsupported Perl syntax: `{pattern}`")
+    """A compiled RE2 pattern. Raises CelError."""
     try:
-        return re.compile(text, re.ASCII)
-    except (re.error, OverflowError) as e:
-        raise CelError(f"error parsing regexp: {e}: `{pattern}`") from None
+        return compile_re2(pattern)
+    except RegexError as e:
+        raise CelError(str(e)) from None
 
 
 @overload("string::contains(string) -> bool")

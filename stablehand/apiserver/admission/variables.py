@@ -1,13 +1,17 @@
-"""What expressions of admission see of a write: object, oldObject, request, namespaceObject, authorizer."""
+"""What expressions of admission see of a write: object, oldObject, request, namespaceObject, authorizer; and whether
+matchConditions hold. Loads CEL: import it only where there is an expression to evaluate.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from stablehand.apiserver import errors
 from stablehand.apiserver.admission import rules
 from stablehand.apiserver.admission.webhooks import review
 from stablehand.apiserver.contract import RequestInfo, User
 from stablehand.apiserver.core import Attributes, Core
+from stablehand.machinery.cel import evaluate_conditions
 from stablehand.machinery.cel.library.authorizer import Ask, Authorizer, Decision, Question, ResourceCheck
 from stablehand.machinery.cel.library.times import parse_timestamp
 from stablehand.machinery.resources import Resource
@@ -34,6 +38,16 @@ def variables_of(core: Core, a: Attributes, row: Resource) -> Obj:
         "authorizer": Authorizer(ask),
         "authorizer.requestResource": here,
     }
+
+
+def conditions_hold(core: Core, a: Attributes, row: Resource, hook: Obj) -> bool:
+    """Whether a webhook's matchConditions want it called. Raises StatusError when that cannot be said."""
+    matched, error = evaluate_conditions(
+        hook.get("matchConditions"), variables_of(core, a, row), hook.get("failurePolicy") or "Fail"
+    )
+    if error:
+        raise errors.forbidden(a.resource, a.name, error)
+    return matched
 
 
 def _namespace(obj: Obj | None) -> Obj | None:
