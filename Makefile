@@ -21,7 +21,7 @@ system: ## what pods need, from Debian's packages
 	@scripts/system containerd runc containernetworking-plugins nftables iproute2 mmdebstrap nfs-ganesha nfs-ganesha-vfs
 
 tools: ## what only the tests need, from Debian's packages
-	@scripts/system etcd-server
+	@scripts/system etcd-server docker-registry
 
 demo: setup system ## play the main job: stable names, order and storage
 	@$(BIN)/python scripts/demo.py

@@ -128,6 +128,13 @@ def node_options(parser: argparse.ArgumentParser) -> None:
         metavar="REGISTRY=URL",
         help="pull images of REGISTRY from URL (http:// URLs on loopback are allowed); may be repeated",
     )
+    parser.add_argument(
+        "--insecure-registry",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="speak plain HTTP to this registry (those on loopback need no saying); may be repeated",
+    )
 
 
 def up_options(parser: argparse.ArgumentParser) -> None:
@@ -151,5 +158,6 @@ def up_config(args: argparse.Namespace) -> UpConfig:
         paths=Paths(args.data_dir.absolute()),
         node=not given.get("no_node", False),
         registry_mirrors=tuple(given.get("registry_mirror", ())),
+        insecure_registries=tuple(given.get("insecure_registry", ())),
         **extra,
     )

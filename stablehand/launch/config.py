@@ -85,6 +85,7 @@ class UpConfig:
     cluster_domain: str = "cluster.local"
     bridge: str = "stablehand0"
     registry_mirrors: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
     kubelet_port: int = 10250
 
     @property
