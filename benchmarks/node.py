@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import archives  # noqa: E402
 
 from stablehand.client import Client, connect  # noqa: E402
 from stablehand.machinery.conditions import is_pod_ready  # noqa: E402
@@ -244,12 +246,7 @@ async def containers(cluster: Cluster) -> None:
 def main(folder: Path) -> None:
     if os.geteuid() != 0:
         sys.exit("the node's benchmarks run containers: they need root")
-    archive = ROOT / ".cache" / "images" / "busybox.tar"
-    if not archive.exists():
-        from stablehand.launch.imagebuild import build
-
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        build("busybox", archive.parent)
+    archive = archives.archive("busybox", ROOT / ".cache" / "images")
     starts = []
     for number in range(ROUNDS):
         data = folder / f"start{number}"
@@ -260,8 +257,7 @@ def main(folder: Path) -> None:
     show("from nothing to the first answered request", statistics.median(a for a, _ in starts), "s", "2.5")
     show("from nothing to node Ready", statistics.median(r for _, r in starts), "s", "3.4")
     data = folder / "data"
-    (data / "node" / "images").mkdir(parents=True)
-    os.link(archive, data / "node" / "images" / "busybox.tar")
+    archives.place(archive, data / "node" / "images")
     try:
         cluster = Cluster(data, *WHERE, "--kubelet-port", "10275")
         try:
