@@ -32,6 +32,7 @@ class EndpointsController(Controller):
         self.wait_for = [self._services, self._pods, self._endpoints]
         self.events = EventRecorder(client, "endpoint-controller")
         self._sizes: dict[tuple[str, str], int] = {}
+        self._times = rules.TriggerTimes()
         self._services.on_change(lambda event, old, new: self.enqueue(meta.key(new)))
         self._pods.on_change(self._pod_changed)
         self._endpoints.on_change(self._endpoints_changed)
@@ -51,6 +52,7 @@ class EndpointsController(Controller):
         service = self._services.cached(*key)
         if service is None:
             self._sizes.pop(key, None)
+            self._times.forget(key)
             existing = self._endpoints.cached(*key)
             if existing is not None and meta.labels(existing).get(MANAGED_BY) == "endpoint-controller":
                 await writes.delete(self._client, self._endpoints, existing)
@@ -59,6 +61,7 @@ class EndpointsController(Controller):
             return None
         selected = [p for p in self._pods.items(key[0]) if rules.selects(service, meta.labels(p))]
         self._sizes[key] = len(selected)
+        trigger = self._times.next(service, selected)
         subsets, truncated = build(service, selected)
         labels = {k: v for k, v in meta.labels(service).items() if k != rules.HEADLESS_LABEL}
         if rules.is_headless(service):
@@ -73,6 +76,7 @@ class EndpointsController(Controller):
             same = (existing.get("subsets") or []) == subsets and meta.labels(existing) == labels
             if same and meta.annotations(existing) == notes:
                 return None
+        notes = rules.with_trigger(notes, trigger)
         metadata: Obj = dict(existing["metadata"]) if existing is not None else {"name": key[1], "namespace": key[0]}
         metadata["labels"] = labels
         if notes:

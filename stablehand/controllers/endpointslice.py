@@ -25,7 +25,9 @@ CONTROLLER = "endpointslice-controller.k8s.io"
 MIRROR = "endpointslicemirroring-controller.k8s.io"
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
 _SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _PER_SLICE = 100
+_MIRRORED = 1000  # addresses of a subset that are mirrored at most
 _GATHER_PER_POD = 200e-6
 _ZONE = "topology.kubernetes.io/zone"
 
@@ -54,8 +56,17 @@ class SliceWriter:
         for old in self.existing(key):
             await writes.delete(self._client, self._slices, old)
 
-    async def apply(self, owner: Obj, labels: dict[str, str], wanted: dict[Group, dict[str, Obj]]) -> None:
-        """`wanted`: endpoints by a stable name, for each address type and set of ports."""
+    async def apply(
+        self,
+        owner: Obj,
+        labels: dict[str, str],
+        wanted: dict[Group, dict[str, Obj]],
+        *,
+        trigger: str = "",
+        notes: dict[str, str] | None = None,
+    ) -> None:
+        """`wanted`: endpoints by a stable name, for each address type and set of ports. `trigger`: since when the
+        change waits, told by what is written; `notes`: the annotations every slice shall have beside that."""
         labels = {**labels, SERVICE_NAME: meta.name(owner), MANAGED_BY: self._manager}
         unplaced = {group: dict(entries) for group, entries in wanted.items()}
         spare: list[Obj] = []
@@ -73,27 +84,36 @@ class SliceWriter:
                 continue
             if not rest and not wanted[group]:
                 del unplaced[group]  # the placeholder of an empty group exists
-            await self._write(old, labels, kept)
+            await self._write(old, labels, kept, trigger, notes)
         for group, rest in unplaced.items():
             entries = list(rest.values())
             if not entries and wanted[group]:
                 continue
             for start in range(0, max(1, len(entries)), _PER_SLICE):
-                await self._create(owner, labels, group, entries[start : start + _PER_SLICE])
+                piece = entries[start : start + _PER_SLICE]
+                await self._create(owner, labels, group, piece, rules.with_trigger(notes or {}, trigger))
         for old in spare:
             await writes.delete(self._client, self._slices, old)
 
-    async def _write(self, old: Obj, labels: dict[str, str], entries: list[Obj]) -> None:
-        if meta.labels(old) == labels and (old.get("endpoints") or []) == entries:
+    async def _write(
+        self, old: Obj, labels: dict[str, str], entries: list[Obj], trigger: str, notes: dict[str, str] | None
+    ) -> None:
+        have = meta.annotations(old)
+        same = notes is None or rules.with_trigger(have, "") == rules.with_trigger(notes, "")
+        if same and meta.labels(old) == labels and (old.get("endpoints") or []) == entries:
             return
-        changed = {**old, "metadata": {**old["metadata"], "labels": labels}, "endpoints": entries}
+        told = rules.with_trigger(have if notes is None else notes, trigger)
+        metadata = {**old["metadata"], "labels": labels, "annotations": told}
+        changed = {**old, "metadata": metadata, "endpoints": entries}
         try:
             await writes.update(self._client, self._slices, changed)
         except NotFound:
             self._slices.observe_delete(old)
             raise
 
-    async def _create(self, owner: Obj, labels: dict[str, str], group: Group, entries: list[Obj]) -> None:
+    async def _create(
+        self, owner: Obj, labels: dict[str, str], group: Group, entries: list[Obj], notes: dict[str, str]
+    ) -> None:
         family, ports = group
         new: Obj = {
             "apiVersion": "discovery.k8s.io/v1",
@@ -103,6 +123,7 @@ class SliceWriter:
                 "namespace": meta.namespace(owner),
                 "labels": labels,
                 "ownerReferences": [meta.owner_reference(owner)],
+                **({"annotations": notes} if notes else {}),
             },
             "addressType": family,
             "endpoints": entries,
@@ -141,6 +162,7 @@ class EndpointSliceController(Controller):
         self.wait_for = [self._services, self._pods, self._nodes, self._slices]
         self._writer = SliceWriter(client, self._slices, CONTROLLER)
         self._sizes: dict[tuple[str, str], int] = {}
+        self._times = rules.TriggerTimes()
         self._services.on_change(lambda event, old, new: self.enqueue(meta.key(new)))
         self._pods.on_change(self._pod_changed)
         self._nodes.on_change(self._node_changed)
@@ -170,6 +192,7 @@ class EndpointSliceController(Controller):
         service = self._services.cached(*key)
         if service is None:
             self._sizes.pop(key, None)
+            self._times.forget(key)
             await self._writer.remove_all(key)
             return None
         if not rules.has_endpoints(service):
@@ -189,7 +212,7 @@ class EndpointSliceController(Controller):
         labels.pop(rules.HEADLESS_LABEL, None)
         if rules.is_headless(service):
             labels[rules.HEADLESS_LABEL] = ""
-        await self._writer.apply(service, labels, wanted)
+        await self._writer.apply(service, labels, wanted, trigger=self._times.next(service, selected))
         return None
 
     def _endpoints(self, service: Obj, pods: Iterable[Obj], family: str) -> dict[Group, dict[str, Obj]]:
@@ -260,7 +283,7 @@ class EndpointSliceMirroringController(Controller):
         for subset in endpoints.get("subsets") or ():
             ports = _group_of({"ports": subset.get("ports") or []})[1]
             for ready, field in ((True, "addresses"), (False, "notReadyAddresses")):
-                for address in subset.get(field) or ():
+                for address in (subset.get(field) or ())[:_MIRRORED]:
                     family = "IPv6" if ":" in address["ip"] else "IPv4"
                     entry: Obj = {"addresses": [address["ip"]], "conditions": {"ready": ready}}
                     for name in ("hostname", "nodeName", "targetRef"):
@@ -268,5 +291,6 @@ class EndpointSliceMirroringController(Controller):
                             entry[name] = address[name]
                     wanted.setdefault((family, ports), {})[_name_of(entry)] = entry
         labels = {k: v for k, v in meta.labels(endpoints).items() if k not in (SERVICE_NAME, MANAGED_BY)}
-        await self._writer.apply(endpoints, labels, wanted)
+        notes = {k: v for k, v in meta.annotations(endpoints).items() if k != _LAST_APPLIED}
+        await self._writer.apply(endpoints, labels, wanted, trigger=notes.get(rules.LAST_CHANGE, ""), notes=notes)
         return None

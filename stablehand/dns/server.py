@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import dnslib
 
+from stablehand.aiokit.sockets import open_socket
 from stablehand.aiokit.tasks import TaskSet
 from stablehand.dns.zone import Answer, Record, Zone
 
 log = logging.getLogger("stablehand.dns")
 
 TTL = 5
-_IP_FREEBIND = 15
 _UPSTREAM_TIMEOUT = 2.0
+_PLAIN_UDP, _EDNS_UDP = 512, 4096  # bytes of an answer over UDP, without and with EDNS
+_TRUNCATED = 0x02  # in the third byte
+_ADDRESSES = (dnslib.QTYPE.A, dnslib.QTYPE.AAAA)
 _TCP_IDLE = 30.0
 _RDATA: dict[str, Callable[[Any], Any]] = {
     "A": dnslib.A,
@@ -28,22 +32,6 @@ _RDATA: dict[str, Callable[[Any], Any]] = {
     "TXT": dnslib.TXT,
     "SRV": lambda v: dnslib.SRV(*v),
 }
-
-
-def open_socket(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
-    """Bound also where the address is not (yet) one of this machine."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, kind)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        sock.bind((host, port))
-    except OSError as e:
-        sock.close()
-        raise OSError(e.errno, f"cannot listen for DNS on {host} port {port}: {e.strerror}") from e
-    return sock
 
 
 def split_upstream(upstream: str) -> tuple[str, int]:
@@ -114,9 +102,9 @@ class DnsServer:
 
     async def listen(self, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
-        udp = open_socket(socket.SOCK_DGRAM, host, port)
+        udp = open_socket(socket.SOCK_DGRAM, host, port, "DNS")
         try:
-            tcp = open_socket(socket.SOCK_STREAM, host, port)
+            tcp = open_socket(socket.SOCK_STREAM, host, port, "DNS")
         except OSError:
             udp.close()
             raise
@@ -178,28 +166,37 @@ class DnsServer:
         reply.header.rcode = rcode
         return bytes(reply.pack())
 
-    def _pack(self, query: Any, answer: Answer, tcp: bool, more: Any = ()) -> bytes:
-        reply = query.reply(ra=1, aa=1)
-        reply.header.rcode = answer.rcode
-        for record in answer.records:
-            reply.add_answer(self._resource(record))
-        for extra in more:
-            reply.add_answer(extra)
-        if answer.soa:
-            reply.add_auth(self._soa(answer.soa))
-        limit = 65535 if tcp else 512
+    def _pack(self, query: Any, answer: Answer, tcp: bool, more: Sequence[Any] = ()) -> bytes:
+        limit, edns = 65535 if tcp else _PLAIN_UDP, []
         for option in query.ar:
             if option.rtype == dnslib.QTYPE.OPT:
-                limit = limit if tcp else max(512, min(option.edns_len, 4096))
-                reply.add_ar(dnslib.EDNS0(udp_len=4096))
-        plain = bytes(reply.pack())
-        if answer.additional:
-            for record in answer.additional:
-                reply.add_ar(self._resource(record))
-            packed = bytes(reply.pack())
-            if len(packed) <= limit:
-                return packed
-        return plain if len(plain) <= limit else bytes(reply.truncate().pack())
+                limit = limit if tcp else max(_PLAIN_UDP, min(option.edns_len, _EDNS_UDP))
+                edns = [dnslib.EDNS0(udp_len=_EDNS_UDP)]
+        records = [*(self._resource(record) for record in answer.records), *more]
+        if len(records) > 1 and all(r.rtype in _ADDRESSES for r in records):
+            random.shuffle(records)  # clients take the first; CoreDNS's loadbalance does the same
+
+        def packed(count: int, extra: Sequence[Record] = ()) -> bytes:
+            reply = query.reply(ra=1, aa=1)
+            reply.header.rcode, reply.header.tc = answer.rcode, int(count < len(records))
+            for record in records[:count]:
+                reply.add_answer(record)
+            if answer.soa:
+                reply.add_auth(self._soa(answer.soa))
+            for additional in (*edns, *(self._resource(record) for record in extra)):
+                reply.add_ar(additional)
+            return bytes(reply.pack())
+
+        if answer.additional and len(whole := packed(len(records), answer.additional)) <= limit:
+            return whole
+        if len(whole := packed(len(records))) <= limit:
+            return whole
+        # As many as fit, marked as cut off: resolvers ask again over TCP, simple ones make do with these.
+        fits, beyond = 0, len(records)
+        while beyond - fits > 1:
+            middle = (fits + beyond) // 2
+            fits, beyond = (middle, beyond) if len(packed(middle)) <= limit else (fits, middle)
+        return packed(fits)
 
     def _resource(self, record: Record) -> Any:
         name, kind, value = record
@@ -218,7 +215,10 @@ class DnsServer:
     async def _chase(self, query: Any, answer: Answer, tcp: bool) -> bytes:
         """An ExternalName's target is looked up too, as resolvers of the C library expect."""
         question = dnslib.DNSRecord(q=dnslib.DNSQuestion(answer.dangling, query.q.qtype))
-        data = await self._forward(bytes(question.pack()), tcp=False)
+        wire = bytes(question.pack())
+        data = await self._forward(wire, tcp=False)
+        if data is not None and data[2] & _TRUNCATED:
+            data = await self._forward(wire, tcp=True)
         try:
             found = dnslib.DNSRecord.parse(data).rr if data is not None else []
         except Exception:  # as above

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from stablehand.machinery import meta
-from stablehand.machinery.conditions import is_pod_ready
+from stablehand.machinery.conditions import get_condition, is_pod_ready
 from stablehand.machinery.pods import is_over
 from stablehand.machinery.types import Obj
 
 HEADLESS_LABEL = "service.kubernetes.io/headless"
+LAST_CHANGE = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +103,17 @@ def _number(port: Obj, pod: Obj) -> int | None:
         return target
     if str(target).isdigit():
         return int(str(target))
+    return next(named_ports(pod, str(target), port.get("protocol") or "TCP"), None)
+
+
+def named_ports(pod: Obj, name: str, protocol: str) -> Iterator[int]:
+    """The numbers of a pod's ports of a name and protocol ("TCP", ...): its containers' and its sidecars'."""
     spec = pod["spec"]
     sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
     for container in [*(spec.get("containers") or ()), *sidecars]:
-        for offered in container.get("ports") or ():
-            same = (offered.get("protocol") or "TCP") == (port.get("protocol") or "TCP")
-            if offered.get("name") == target and same:
-                return int(offered["containerPort"])
-    return None
+        for port in container.get("ports") or ():
+            if port.get("name") == name and (port.get("protocol") or "TCP") == protocol:
+                yield int(port["containerPort"])
 
 
 def target_reference(pod: Obj) -> Obj:
@@ -139,3 +143,35 @@ def change_matters(old: Obj, new: Obj) -> bool:
     if is_over(old) != is_over(new) or is_pod_ready(old) != is_pod_ready(new):
         return True
     return bool(old["spec"].get("nodeName") != new["spec"].get("nodeName") and is_.get("podIP"))
+
+
+class TriggerTimes:
+    """Since when a Service's endpoints wait to be written: what annotation LAST_CHANGE tells (upstream's
+    TriggerTimeTracker). Times are the API's own texts, which sort as they pass."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
+
+    def next(self, service: Obj, pods: Iterable[Obj]) -> str:
+        """The earliest change not told before, of the Service's making and its pods' readiness; "" for none."""
+        made_before, ready_before = self._seen.get(meta.key(service), ("", {}))
+        made = service["metadata"].get("creationTimestamp") or ""
+        news = [made] if made > made_before else []
+        ready: dict[str, str] = {}
+        for pod in pods:
+            since = (get_condition(pod.get("status"), "Ready") or {}).get("lastTransitionTime") or ""
+            before = ready_before.get(meta.name(pod), "")
+            if since > before:
+                news.append(since)
+            ready[meta.name(pod)] = max(since, before)
+        self._seen[meta.key(service)] = (made, ready)
+        return min(news, default="")
+
+    def forget(self, key: tuple[str, str]) -> None:
+        self._seen.pop(key, None)
+
+
+def with_trigger(annotations: dict[str, str], time: str) -> dict[str, str]:
+    """Annotations that tell this time, or none."""
+    out = {k: v for k, v in annotations.items() if k != LAST_CHANGE}
+    return {**out, LAST_CHANGE: time} if time else out

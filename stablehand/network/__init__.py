@@ -1,4 +1,4 @@
-"""Services' virtual addresses, node ports and external addresses, on nftables."""
+"""Services' virtual addresses, node ports and external addresses, and NetworkPolicies, on nftables."""
 
 from stablehand.network.main import NetworkConfig, NetworkError, run, teardown
 

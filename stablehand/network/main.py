@@ -1,31 +1,33 @@
-"""Services' virtual addresses: follows Services and EndpointSlices and applies their rules with nft.
+"""The part as a whole: Services' virtual addresses (`Proxy`) and, beside it, NetworkPolicies (enforcer).
 
-The rules' text is network.rules'. Pods go on when Stablehand stops, so the table stays; `teardown` deletes it.
-Connection tracking keeps a UDP flow on the endpoint it began with until the flow falls silent.
+The rules' text is network.rules'. Pods go on when Stablehand stops, so the tables stay; `teardown` deletes them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from dataclasses import dataclass
 
-from stablehand.aiokit.backoff import Backoff
+from stablehand.aiokit.tasks import run_all
 from stablehand.client import Client
 from stablehand.machinery.meta import key, labels, namespace
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
-from stablehand.network.rules import Key, Part, Table, service_part, skeleton
+from stablehand.network.conntrack import clear_udp
+from stablehand.network.enforcer import DNS_SERVICE, Enforcer, Place, policy_table
+from stablehand.network.health import HealthPorts
+from stablehand.network.nft import NetworkError, TableWriter, delete_table
+from stablehand.network.rules import local_endpoints, service_part, skeleton
+from stablehand.network.table import Key, Part
 from stablehand.runtime import Informers
+
+__all__ = ["NetworkConfig", "NetworkError", "Proxy", "run", "teardown"]
 
 log = logging.getLogger("stablehand.network")
 SERVICE_LABEL = "kubernetes.io/service-name"
 _GATHER = 0.005
-
-
-class NetworkError(Exception):
-    """nft is missing, or refused our rules."""
+Flows = dict[tuple[str, int], frozenset[tuple[str, int]]]
 
 
 @dataclass(frozen=True)
@@ -40,22 +42,20 @@ class NetworkConfig:
     node_ips: tuple[str, ...] = ()
 
 
-async def apply(commands: str) -> None:
-    """One transaction: all of the commands, or none."""
-    nft = shutil.which("nft") or shutil.which("nft", path="/usr/sbin:/sbin")
-    if nft is None:
-        raise NetworkError("nft not found: install nftables: apt-get install nftables")
-    process = await asyncio.create_subprocess_exec(
-        nft, "-f", "-", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    out, _ = await process.communicate(commands.encode())
-    if process.returncode:
-        raise NetworkError(f"nft refused the rules of Services: {out.decode(errors='replace').strip()}")
-
-
 async def teardown(table: str = "stablehand_services") -> None:
-    """Deletes the table, if there is one."""
-    await apply(f"add table ip {table}\ndelete table ip {table}\n")
+    """Deletes the tables, if there are any."""
+    await delete_table(table)
+    await delete_table(policy_table(table))
+
+
+def changed_flows(old: Part, new: Part) -> Flows:
+    """The UDP destinations that lost an end, or have their first: connections elsewhere are to be cleared."""
+    out: Flows = {}
+    for where in old.flows.keys() | new.flows.keys():
+        before, now = old.flows.get(where, frozenset()), new.flows.get(where, frozenset())
+        if before - now or (now and not before):
+            out[where] = now
+    return out
 
 
 class Proxy:
@@ -65,11 +65,16 @@ class Proxy:
         self._config = config
         self._dirty: set[Key] = set()
         self._changed = asyncio.Event()
+        self._parts: dict[Key, Part] = {}
+        self._health = HealthPorts((*config.node_ips, "127.0.0.1") if config.node_ips else ())
         self.services = informers.get(resource("services"))
         self.slices = informers.get(resource("endpointslices.discovery.k8s.io"))
         self.slices.add_index("service", lambda s: [f"{namespace(s)}/{labels(s).get(SERVICE_LABEL, '')}"])
         self.services.on_change(lambda _kind, _old, new: self._mark(key(new)))
         self.slices.on_change(self._slice_changed)
+
+    def slices_of(self, service: Key) -> list[Obj]:
+        return self.slices.by_index("service", "/".join(service))
 
     def _slice_changed(self, _kind: str, old: Obj | None, new: Obj) -> None:
         for piece in (old, new):
@@ -84,55 +89,72 @@ class Proxy:
         service = self.services.cached(*each)
         if service is None:
             return Part()
-        return service_part(service, self.slices.by_index("service", "/".join(each)), self._config.node_name)
+        return service_part(service, self.slices_of(each), self._config.node_name, self._config.pod_cidr)
+
+    def _everything(self) -> dict[Key, Part]:
+        self._parts = {key(service): self._part(key(service)) for service in self.services.items()}
+        return self._parts
 
     async def run(self) -> None:
+        """Until cancelled. Raises NetworkError when nft refuses even the first rules."""
         await self.services.synced()
         await self.slices.synced()
-        table = await self._rewrite()
-        backoff = Backoff(0.1, 30.0)
-        while True:
-            await self._changed.wait()
-            await asyncio.sleep(_GATHER)
-            self._changed.clear()
-            dirty, self._dirty = self._dirty, set()
-            commands = table.change({each: self._part(each) for each in dirty})
-            while commands:
-                try:
-                    await apply(commands)
-                    break
-                except NetworkError as e:
-                    # Somebody flushed our table, or one Service is odd: begin again from nothing.
-                    log.warning("%s; writing the whole table again", e)
-                try:
-                    table = await self._rewrite()
-                    backoff.reset()
-                    break
-                except NetworkError as e:
-                    log.error("%s", e)
-                    await asyncio.sleep(backoff.next())
-
-    async def _rewrite(self) -> Table:
-        """Replaces the whole table in one transaction, so that connections never meet an empty one."""
+        config = self._config
+        writer = TableWriter(config.table, skeleton(config.table, config.node_ips, config.pod_cidr), self._everything)
+        dirty = {key(service) for service in self.services.items()}
         self._dirty.clear()
         self._changed.clear()
-        table = Table(self._config.table)
-        parts = {key(service): self._part(key(service)) for service in self.services.items()}
-        await apply(skeleton(table.name, self._config.node_ips) + table.change(parts))
-        log.info("wrote the rules of %s services into nft table %s", len(parts), table.name)
-        return table
+        count = await writer.rewrite()
+        log.info("wrote the rules of %s services into nft table %s", count, config.table)
+        flows: Flows = {where: ends for part in self._parts.values() for where, ends in part.flows.items()}
+        try:
+            while True:
+                await self._follow(dirty, flows)
+                await self._changed.wait()
+                await asyncio.sleep(_GATHER)
+                self._changed.clear()
+                dirty, self._dirty = self._dirty, set()
+                parts = {each: self._part(each) for each in dirty}
+                flows = {}
+                for each, part in parts.items():
+                    flows |= changed_flows(self._parts.pop(each, Part()), part)
+                    if part.elements:
+                        self._parts[each] = part
+                await writer.change(parts)
+        finally:
+            await self._health.close()
+
+    async def _follow(self, dirty: set[Key], flows: Flows) -> None:
+        """What comes after new rules: connections that lead elsewhere, and the health check ports."""
+        if flows:
+            try:
+                await asyncio.to_thread(clear_udp, flows)
+            except OSError as e:
+                log.warning("cannot clear UDP connections to endpoints that are gone: %s", e)
+        for each in dirty:
+            spec = (self.services.cached(*each) or {}).get("spec") or {}
+            port = spec.get("healthCheckNodePort") or 0
+            await self._health.set(each, port, local_endpoints(self.slices_of(each), self._config.node_name))
 
 
 async def run(config: NetworkConfig) -> None:
-    """Keeps the rules current until cancelled; the table stays."""
+    """Keeps the rules current until cancelled; the tables stay."""
     informers = config.informers or Informers(config.client)
     proxy = Proxy(config, informers)
-    if config.informers is not None:
-        await proxy.run()
-        return
-    watching = asyncio.create_task(informers.run())
-    try:
-        await proxy.run()
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+    enforcer = Enforcer(
+        config.client,
+        informers,
+        policy_table(config.table),
+        Place(config.node_name, config.pod_cidr, config.node_ips),
+        lambda: proxy.slices_of(DNS_SERVICE),
+    )
+
+    def dns_changed(_kind: str, _old: Obj | None, new: Obj) -> None:
+        if (namespace(new), labels(new).get(SERVICE_LABEL)) == DNS_SERVICE:
+            enforcer.mark()
+
+    proxy.slices.on_change(dns_changed)
+    works = [proxy.run(), enforcer.run()]
+    if config.informers is None:
+        works.append(informers.run())
+    await run_all(*works)

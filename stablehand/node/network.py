@@ -5,6 +5,9 @@ is routed and never bridged: a Service's address translation is then undone on t
 The interface named in the configuration only carries the gateway address, so that servers can listen on it before
 the first pod. Masquerading and host ports are rules of our own nft table, set once: the CNI plugins' way costs
 several iptables runs for each pod. Services' virtual addresses are stablehand.network's.
+
+Connections from 127.0.0.1 to pods (host ports, node ports) need route_localnet on a pod's link; the chain `guard` keeps
+the pod from the servers on the host's loopback all the same (CVE-2020-8558).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from stablehand.machinery.types import Obj
@@ -61,32 +65,66 @@ def table_of(config: NodeConfig) -> str:
 def rules(config: NodeConfig) -> str:
     """Our nft table: replaced as a whole, so host ports are added again for adopted pods."""
     table = table_of(config)
-    cidr, dnat = config.pod_cidr, "dnat ip addr . port to meta l4proto . th dport map @hostports"
+    cidr = config.pod_cidr
+    dnat = """fib daddr type local dnat ip addr . port to ip daddr . meta l4proto . th dport map @hostaddresses
+    fib daddr type local dnat ip addr . port to meta l4proto . th dport map @hostports"""
     return f"""add table ip {table}
 delete table ip {table}
 table ip {table} {{
   map hostports {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
-  chain prerouting {{ type nat hook prerouting priority dstnat; policy accept; fib daddr type local {dnat}; }}
-  chain output {{ type nat hook output priority -100; policy accept; fib daddr type local {dnat}; }}
+  map hostaddresses {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
+  set hairpin {{ type ipv4_addr . ipv4_addr; }}
+  chain prerouting {{
+    type nat hook prerouting priority dstnat; policy accept;
+    {dnat}
+  }}
+  chain output {{
+    type nat hook output priority -100; policy accept;
+    {dnat}
+  }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr {cidr} ip daddr != {{ {cidr}, 224.0.0.0/4 }} masquerade
     ip saddr 127.0.0.0/8 ip daddr {cidr} masquerade
+    ct status dnat ip saddr . ip daddr @hairpin masquerade
+  }}
+  chain guard {{
+    type filter hook input priority filter; policy accept;
+    iifname != "lo" ip daddr 127.0.0.0/8 ct state != established drop
   }}
 }}
 """
 
 
-def host_ports(pod: Obj) -> list[tuple[str, int, int]]:
-    """(protocol, host port, container port) of a pod with a network of its own."""
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A port of the host that leads into a pod. `address` "": on every address of the host."""
+
+    protocol: str
+    address: str
+    port: int
+    inner: int
+
+    def element(self) -> tuple[str, str]:
+        """(map of our table, key)."""
+        if self.address:
+            return "hostaddresses", f"{self.address} . {self.protocol} . {self.port}"
+        return "hostports", f"{self.protocol} . {self.port}"
+
+
+def host_ports(pod: Obj) -> list[HostPort]:
+    """The host ports of a pod with a network of its own. Those on IPv6 addresses are left out: pods have none."""
     if pod["spec"].get("hostNetwork"):
         return []
-    return [
-        ((port.get("protocol") or "TCP").lower(), port["hostPort"], port["containerPort"])
-        for container in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or ())]
-        for port in container.get("ports") or ()
-        if port.get("hostPort")
-    ]
+    out = []
+    for container in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or ())]:
+        for port in container.get("ports") or ():
+            address = port.get("hostIP") or ""
+            if port.get("hostPort") and (":" not in address or address == "::"):
+                address = "" if address in ("0.0.0.0", "::") else address
+                protocol = (port.get("protocol") or "TCP").lower()
+                out.append(HostPort(protocol, address, port["hostPort"], port["containerPort"]))
+    return out
 
 
 async def run_program(*command: str, stdin: str = "") -> tuple[int, str]:
@@ -103,7 +141,7 @@ class Network:
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
         self._before = config.run_dir / "ip_forward.before"
-        self._ports: dict[str, list[tuple[str, int]]] = {}
+        self._ports: dict[str, list[tuple[str, str]]] = {}  # uid -> (map or set, key)
         self._nft = shutil.which("nft")
 
     async def setup(self) -> None:
@@ -153,28 +191,33 @@ class Network:
 
     # -- host ports
 
-    async def open_ports(self, uid: str, address: str, ports: Iterable[tuple[str, int, int]]) -> None:
-        """Forwards the host's ports to a pod; again for the same pod is fine."""
-        ports = list(ports)
-        if not ports or self._nft is None or uid in self._ports:
-            return
-        elements = ", ".join(f"{proto} . {host} : {address} . {inner}" for proto, host, inner in ports)
-        self._ports[uid] = [(proto, host) for proto, host, _ in ports]
-        code, out = await run_program(
-            self._nft, "-f", "-", stdin=f"add element ip {table_of(self._config)} hostports {{ {elements} }}\n"
-        )
-        if code != 0:
-            log.warning("host ports %s of pod %s: %s", ports, uid, out)
+    async def open_ports(self, uid: str, address: str, ports: Iterable[HostPort]) -> None:
+        """Forwards the host's ports to a pod, and lets the host's loopback address reach it through them and through
+        node ports; again for the same pod is fine."""
         if veth := veth_of(address):
             with contextlib.suppress(OSError):
                 Path(f"/proc/sys/net/ipv4/conf/{veth}/route_localnet").write_text("1")
+        ports = list(ports)
+        if not ports or self._nft is None or uid in self._ports:
+            return
+        table = table_of(self._config)
+        own = ("hairpin", f"{address} . {address}")
+        lines = [f"add element ip {table} {own[0]} {{ {own[1]} }}\n"]
+        for port in ports:
+            where, key = port.element()
+            lines.append(f"add element ip {table} {where} {{ {key} : {address} . {port.inner} }}\n")
+        self._ports[uid] = [own, *(port.element() for port in ports)]
+        code, out = await run_program(self._nft, "-f", "-", stdin="".join(lines))
+        if code != 0:
+            del self._ports[uid]
+            log.warning("host ports %s of pod %s: %s", ports, uid, out)
 
     async def close_ports(self, uid: str) -> None:
-        ports = self._ports.pop(uid, None)
-        if ports and self._nft is not None:
-            elements = ", ".join(f"{proto} . {host}" for proto, host in ports)
+        entries = self._ports.pop(uid, None)
+        if entries and self._nft is not None:
             table = table_of(self._config)
-            await run_program(self._nft, "-f", "-", stdin=f"delete element ip {table} hostports {{ {elements} }}\n")
+            lines = (f"delete element ip {table} {where} {{ {key} }}\n" for where, key in entries)
+            await run_program(self._nft, "-f", "-", stdin="".join(lines))
 
     # -- undoing
 

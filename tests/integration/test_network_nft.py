@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from stablehand.network.rules import Part, Table, service_part, skeleton
+from stablehand.network.rules import service_part, skeleton
+from stablehand.network.table import Part, Table
 from tests.unit.network.test_rules import piece, service
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or shutil.which("nft") is None, reason="needs root and nft")
@@ -94,3 +95,10 @@ def test_virtual_addresses(pod: None) -> None:
     nft(table.change({KEY: Part()}))
     left = sh("ip", "netns", "exec", NODE, "nft", "list", "table", "ip", "t")
     assert "port_" not in left and "10." not in left and "clients_" not in left
+
+
+def test_pods_come_to_their_own_stablehand_first(pod: None) -> None:
+    other, table = Table("other"), Table("t")
+    nft(skeleton("other", pod_cidr="10.9.0.0/24") + other.change({KEY: service_part(service(), [piece("10.9.0.5")])}))
+    nft(skeleton("t", pod_cidr="10.244.0.0/24") + table.change({KEY: service_part(service(), [piece("10.244.0.5")])}))
+    assert connect(POD, "10.96.0.7") == "10.244.0.1"

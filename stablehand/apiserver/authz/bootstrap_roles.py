@@ -61,6 +61,7 @@ CLUSTER_ROLES: dict[str, list[str]] = {
     "system:aggregate-to-view": _VIEW,
     "system:aggregate-to-edit": _EDIT,
     "system:aggregate-to-admin": _ADMIN,
+    "system:aggregated-metrics-reader": [f"{R} | metrics.k8s.io | nodes,pods"],  # as metrics-server brings it
     "system:discovery": [
         "get | /api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/"
     ],
@@ -102,6 +103,9 @@ CLUSTER_ROLES: dict[str, list[str]] = {
         *_EVENTS,
         "list,watch | discovery.k8s.io | endpointslices",
         "list,watch | networking.k8s.io | servicecidrs",
+        # Ours: the part that is kube-proxy here enforces NetworkPolicies too (docs/networking.md).
+        "list,watch | core | namespaces,pods",
+        "list,watch | networking.k8s.io | networkpolicies",
     ],
     "system:kubelet-api-admin": [
         f"{R},proxy | core | nodes",
@@ -121,6 +125,12 @@ CLUSTER_ROLES: dict[str, list[str]] = {
         *_EVENTS,
         "create,get,list,update,patch,watch | core | endpoints",
         *_LEASES,
+    ],
+    # What upstream gives to its external resizer, which is apart from the provisioner there.
+    "stablehand:volume-resizer": [
+        "get,list,watch,patch | core | persistentvolumes",
+        f"{R} | core | persistentvolumeclaims",
+        "patch | core | persistentvolumeclaims/status",
     ],
     "system:volume-scheduler": [
         f"{R},patch,update | core | persistentvolumes,persistentvolumeclaims",
@@ -182,6 +192,7 @@ _AGGREGATE_LABELS = {
     "system:aggregate-to-view": "view",
     "system:aggregate-to-edit": "edit",
     "system:aggregate-to-admin": "admin",
+    "system:aggregated-metrics-reader": "view",
     "view": "edit",
     "edit": "admin",
 }
@@ -210,6 +221,7 @@ BINDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     **{name: (name, [("ServiceAccount", f"kube-system/{name.rpartition(':')[2]}")]) for name in controller_roles()},
     "stablehand:provisioner": ("system:persistent-volume-provisioner", [("User", "system:stablehand:provisioner")]),
+    "stablehand:volume-resizer": ("stablehand:volume-resizer", [("User", "system:stablehand:provisioner")]),
     "stablehand:kubelet-api-admin": ("system:kubelet-api-admin", [("User", "kube-apiserver-kubelet-client")]),
 }
 

@@ -35,6 +35,11 @@ def context(core: Core) -> ssl.SSLContext:
     return _context(core.config.kubelet_cert, core.config.kubelet_key)
 
 
+def anonymous() -> ssl.SSLContext:
+    """For servers that are no kubelets: our certificate is none of their business."""
+    return _context("", "")
+
+
 def session(core: Core) -> aiohttp.ClientSession:
     """The one HTTP client of this server, closed when the server stops."""
     found = _sessions.get(core)

@@ -8,6 +8,7 @@ import pytest
 
 from stablehand.controllers.endpoints import EndpointsController
 from stablehand.controllers.endpointslice import EndpointSliceController, EndpointSliceMirroringController
+from stablehand.machinery import endpoints as rules
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import copy_object
 from tests.unit.controllers.fakes import FakeServer, settle
@@ -126,6 +127,47 @@ async def test_mirrored(world: World) -> None:
     async with world.run():
         await world.client.create(SERVICES, service(selector=None))
         subset = {"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 5, "protocol": "TCP"}]}
-        endpoints = {"metadata": {"name": "web", "namespace": "ns"}, "subsets": [subset]}
+        last = "kubectl.kubernetes.io/last-applied-configuration"
+        metadata = {"name": "web", "namespace": "ns", "annotations": {last: "x", "note": "y"}}
+        endpoints = {"metadata": metadata, "subsets": [subset]}
         await world.client.create(resource("endpoints"), endpoints)
         await settle(lambda: [e["addresses"] for s in world.slices() for e in s["endpoints"]] == [["192.0.2.1"]])
+        assert world.slices()[0]["metadata"]["annotations"] == {"note": "y"}
+
+
+async def test_the_change_that_was_waited_for_is_told(world: World) -> None:
+    key = rules.LAST_CHANGE
+    made, ready = "2026-01-01T00:00:00Z", "2026-01-01T00:00:09Z"
+
+    def told() -> list[str | None]:
+        found = [*world.server.objects.get("endpoints", {}).values(), *world.slices()]
+        return [(o["metadata"].get("annotations") or {}).get(key) for o in found]
+
+    async with world.run():
+        new = service()
+        new["metadata"]["creationTimestamp"] = made
+        await world.client.create(SERVICES, new)
+        await settle(lambda: len(told()) == 2)
+        assert (
+            world.server.objects["services"][("ns", "web")]["metadata"]["creationTimestamp"] == told()[0] == told()[1]
+        )
+        await world.pod("web-0", ready=False)
+        await settle(lambda: world.addresses("notReadyAddresses") == ["web-0"] and "web-0" in world.endpoints())
+        await settle(lambda: told() == [None, None])  # nothing was waited for
+        pod = copy_object(world.server.objects["pods"][("ns", "web-0")])
+        pod["status"]["conditions"] = [{"type": "Ready", "status": "True", "lastTransitionTime": ready}]
+        world.server._store("MODIFIED", PODS, pod)
+        await settle(lambda: told() == [ready, ready])
+
+
+def test_earliest_news_is_told_once() -> None:
+    def pod(name: str, since: str) -> dict[str, Any]:
+        conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": since}]
+        return {"metadata": {"name": name}, "status": {"conditions": conditions}}
+
+    times, one = rules.TriggerTimes(), {"metadata": {"name": "s", "namespace": "n", "creationTimestamp": "2"}}
+    assert times.next(one, [pod("a", "4"), pod("b", "3")]) == "2"
+    assert times.next(one, [pod("a", "4"), pod("b", "3")]) == ""
+    assert times.next(one, [pod("a", "6"), pod("b", "5"), pod("c", "7")]) == "5"
+    times.forget(("n", "s"))
+    assert times.next(one, []) == "2"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stablehand.machinery.types import Obj
-from stablehand.network.rules import Part, Table, service_part
+from stablehand.network.rules import local_endpoints, service_part
+from stablehand.network.table import Part, Table
 
 
-def service(name: str = "web", **spec: object) -> Obj:
+def service(name: str = "web", **spec: Any) -> Obj:
     base = {"clusterIP": "10.96.0.7", "ports": [{"port": 80, "name": "http"}]}
     return {"metadata": {"name": name, "namespace": "default"}, "spec": {**base, **spec}}
 
@@ -61,3 +64,57 @@ def test_endpoint_change_rewrites_one_chain_only() -> None:
     assert "delete element" not in text
     assert table.change({key: service_part(a, [piece("10.244.0.6")])}) == ""
     assert "10.244.0.5 . 10.244.0.5" in table.change({("default", "b"): Part()})
+
+
+def near(address: str, node: str = "n", **more: bool) -> Obj:
+    found = piece(address, **more)
+    found["endpoints"][0]["nodeName"] = node
+    return found
+
+
+def balancer(*addresses: str, mode: str = "VIP", **spec: Any) -> Obj:
+    ingress = [{"ip": a, "ipMode": mode} for a in addresses]
+    return {**service(type="LoadBalancer", **spec), "status": {"loadBalancer": {"ingress": ingress}}}
+
+
+def verdict(part: Part, address: str) -> tuple[str, ...]:
+    """What the rules do with a connection to the address's port 80: its chain, or the bare verdict."""
+    found = part.elements["services", f"{address} . tcp . 80"]
+    return part.chains[found.removeprefix("goto ")] if found.startswith("goto ") else (found,)
+
+
+def test_traffic_policies() -> None:
+    ends = [near("10.244.0.5"), near("10.244.1.5", "far")]
+    inside = service_part(service(internalTrafficPolicy="Local"), ends, "n")
+    assert verdict(inside, "10.96.0.7") == ("meta l4proto tcp dnat to 10.244.0.5:8080",)
+    nobody = service_part(service(internalTrafficPolicy="Local"), ends[1:], "n")
+    assert verdict(nobody, "10.96.0.7") == ("drop",)
+    spec = {"externalTrafficPolicy": "Local", "externalIPs": ["192.0.2.1"]}
+    outside = service_part(service(**spec), ends, "n", "10.244.0.0/24")
+    rules = verdict(outside, "192.0.2.1")
+    everyone = outside.elements["services", "10.96.0.7 . tcp . 80"]
+    assert rules[:2] == (f"ip saddr 10.244.0.0/24 {everyone}", f"fib saddr type local {everyone}")
+    assert outside.chains[rules[2].removeprefix("goto ")] == ("meta l4proto tcp dnat to 10.244.0.5:8080",)
+    assert verdict(service_part(service(**spec), ends[1:], "n"), "192.0.2.1")[-1] == "drop"
+    assert verdict(service_part(service(**spec), ends[:1], "n"), "192.0.2.1")[-1].startswith("meta l4proto")
+
+
+def test_load_balancers_addresses() -> None:
+    ranges = {"loadBalancerSourceRanges": ["10.0.0.0/8", " 10.1.0.0/16", "fd00::/8"]}
+    part = service_part(balancer("203.0.113.7", **ranges), [near("10.244.0.5")])
+    guard = verdict(part, "203.0.113.7")
+    assert guard[0].startswith("ip saddr { 10.0.0.0/8 } goto port_") and guard[1] == "drop"
+    assert verdict(part, "10.96.0.7") == ("meta l4proto tcp dnat to 10.244.0.5:8080",)
+    everyone = service_part(balancer("203.0.113.7", loadBalancerSourceRanges=["0.0.0.0/0"]), [near("10.244.0.5")])
+    assert verdict(everyone, "203.0.113.7") == verdict(part, "10.96.0.7")
+    assert verdict(
+        service_part(balancer("203.0.113.7", loadBalancerSourceRanges=["fd00::/8"]), [near("1.1.1.1")]), "203.0.113.7"
+    ) == ("drop",)
+    proxied = service_part(balancer("203.0.113.7", mode="Proxy"), [near("10.244.0.5")])
+    assert ("services", "203.0.113.7 . tcp . 80") not in proxied.elements
+    assert ("refused", "203.0.113.7 . tcp . 80") in service_part(balancer("203.0.113.7"), []).elements
+
+
+def test_local_endpoints_are_counted() -> None:
+    ends = [near("10.244.0.5"), near("10.244.0.6", ready=False), near("10.244.1.5", "far")]
+    assert local_endpoints(ends, "n") == 1 and local_endpoints([*ends, *ends], "") == 2

@@ -18,7 +18,7 @@ from stablehand.node.containerd import registry_hosts, render_config
 from stablehand.node.cri.pb import cri_pb2 as pb
 from stablehand.node.env import ConfigError
 from stablehand.node.images import archive_names, normalize
-from stablehand.node.network import cni_config, host_ports, rules
+from stablehand.node.network import HostPort, cni_config, host_ports, rules
 from stablehand.node.pause import pause_archive, pause_binary
 from stablehand.node.pull import credentials, pull_policy
 from stablehand.node.resources import container_resources, qos_class
@@ -116,7 +116,12 @@ def test_network_texts() -> None:
     assert "stablehand_node" not in rules(config(bridge="other0"))
     ports = [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 53, "hostPort": 53, "protocol": "UDP"}]
     pod = make_pod(containers=[container("c", ports=ports)])
-    assert host_ports(pod) == [("tcp", 8080, 80), ("udp", 53, 53)]
+    ports.append({"containerPort": 81, "hostPort": 8080, "hostIP": "127.0.0.2"})
+    ports.append({"containerPort": 82, "hostPort": 8080, "hostIP": "::1"})
+    found = host_ports(pod)
+    assert found == [HostPort("tcp", "", 8080, 80), HostPort("udp", "", 53, 53), HostPort("tcp", "127.0.0.2", 8080, 81)]
+    assert found[0].element() == ("hostports", "tcp . 8080")
+    assert found[2].element() == ("hostaddresses", "127.0.0.2 . tcp . 8080")
     pod["spec"]["hostNetwork"] = True
     assert host_ports(pod) == []
 
@@ -177,6 +182,6 @@ def test_resources() -> None:
 
 
 def test_what_is_ignored_is_told() -> None:
-    pod = make_pod(runtimeClassName="gvisor", volumes=[{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}])
+    pod = make_pod(hostUsers=False, securityContext={"appArmorProfile": {"type": "RuntimeDefault"}})
     assert len(unsupported_fields(pod)) == 2
     assert unsupported_fields(make_pod()) == []
