@@ -21,6 +21,8 @@ _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _HTTP_HEADER = re.compile(r"[-A-Za-z0-9]+")
 _PORT_CHARS = re.compile(r"[-a-z0-9]+")
 _PORT_LETTER = re.compile(r"[a-z]")
+_SYSCTL_TEXT = r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_SYSCTL = re.compile(_SYSCTL_TEXT)
 _PERCENT = re.compile(r"[0-9]+%")
 
 _LABEL_TEXT = (
@@ -180,6 +182,13 @@ def config_key(value: str) -> list[str]:
     elif value.startswith(".."):
         errors.append("must not start with '..'")
     return errors
+
+
+def sysctl(value: str) -> list[str]:
+    """The name of a kernel parameter, its parts divided by dots or slashes."""
+    if len(value) <= 253 and _SYSCTL.fullmatch(value):
+        return []
+    return [f"must have at most 253 characters and match regex ^{_SYSCTL_TEXT}$"]
 
 
 def http_header(value: str) -> list[str]:

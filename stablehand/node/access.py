@@ -17,7 +17,9 @@ from stablehand.node.config import NodeConfig
 _ALLOWED_SECONDS, _LIMIT = 300.0, 1000
 _ADMINS = "system:masters"
 _OPEN = ("/healthz", "/healthz/ping")
-_SUBRESOURCES = {"stats": "stats", "metrics": "metrics", "containerLogs": "proxy", "pods": "proxy"}
+# What a path needs of nodes/…: one of these, the finest first (KEP-2862); nodes/proxy gives everything.
+_SUBRESOURCES = {"stats": ("stats",), "metrics": ("metrics",), "pods": ("pods", "proxy")}
+_ANYTHING = ("proxy",)
 
 
 class AccessDenied(Exception):
@@ -42,12 +44,20 @@ class Access:
         if _ADMINS in (user.get("groups") or ()):
             return
         first = request.path.split("/")[1]
-        subresource = _SUBRESOURCES.get(first, "proxy")
+        subresources = _SUBRESOURCES.get(first, _ANYTHING)
         verb = "get" if request.method == "GET" else "create"
-        key = (user.get("username", ""), verb, subresource)
+        key = (user.get("username", ""), verb, subresources[0])
         if self._allowed.get(key, 0.0) > time.monotonic():
             return
-        await self._authorize(user, verb, subresource)
+        for subresource in subresources:
+            if await self._may(user, verb, subresource):
+                break
+        else:
+            raise AccessDenied(
+                403,
+                f"Forbidden (user={user.get('username', '')}, verb={verb}, resource=nodes, "
+                f"subresource={','.join(subresources)})",
+            )
         if len(self._allowed) > _LIMIT:
             self._allowed.clear()
         self._allowed[key] = time.monotonic() + _ALLOWED_SECONDS
@@ -86,7 +96,7 @@ class Access:
         self._tokens[token] = (time.monotonic() + 60, user)
         return user
 
-    async def _authorize(self, user: Obj, verb: str, subresource: str) -> None:
+    async def _may(self, user: Obj, verb: str, subresource: str) -> bool:
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
@@ -107,8 +117,4 @@ class Access:
             answer = await self._config.client.create(resource("subjectaccessreviews.authorization.k8s.io"), review)
         except (ApiError, Unavailable) as e:
             raise AccessDenied(503, f"cannot check access: {e}") from None
-        if not (answer.get("status") or {}).get("allowed"):
-            raise AccessDenied(
-                403,
-                f"Forbidden (user={user.get('username', '')}, verb={verb}, resource=nodes, subresource={subresource})",
-            )
+        return bool((answer.get("status") or {}).get("allowed"))

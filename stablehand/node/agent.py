@@ -21,9 +21,11 @@ from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
 from stablehand.node import logs
 from stablehand.node.config import NodeConfig, NodeError
+from stablehand.node.container import ASKED_IMAGE
 from stablehand.node.containerd import Containerd
 from stablehand.node.cri.client import CriError, Exits, Runtime
 from stablehand.node.cri.pb import cri_pb2 as pb
+from stablehand.node.eviction import Evictor
 from stablehand.node.images import ensure_pause, import_folder, wait_for_image
 from stablehand.node.network import Network
 from stablehand.node.nodeobject import Machine, allocatable
@@ -120,6 +122,7 @@ class Agent:
             self.node.pods.on_change(self._pod_changed)
             self._tasks.spawn(self._clear_orphans(), "orphans")
             self._tasks.spawn(self._relist_forever(), "relist")
+            self._tasks.spawn(Evictor(self).run(), "eviction")
             self._tasks.spawn(self._import_archives(), "archives")
             await registered.wait()
             if ready is not None:
@@ -215,6 +218,7 @@ class Agent:
                 states[item.state],  # type: ignore[arg-type]
                 created_at=item.created_at / 1e9,
                 image_id=item.image_ref,
+                asked_image=item.annotations.get(ASKED_IMAGE, ""),
             )
             records.append(record)
             found[uid].add(record)
@@ -279,6 +283,7 @@ class Agent:
         current = self.node.pods.cached(*worker.key)
         if worker.finished or current is None or current["metadata"]["uid"] != worker.uid:
             self.worker_finished(worker)
+        self.room_changed()
 
     def register(self, container: str, worker: PodWorker) -> None:
         self._owners[container] = worker
@@ -290,6 +295,16 @@ class Agent:
         """Its exits interest nobody any more."""
         for container in [c for c, w in self._owners.items() if w is worker]:
             del self._owners[container]
+
+    def neighbours(self, worker: PodWorker) -> list[Obj]:
+        """The other pods that take room on this node, each with the resources it was given."""
+        return [other.granted() for other in self.workers.values() if other is not worker and other.active]
+
+    def room_changed(self) -> None:
+        """A pod ended or shrank: a resize that was put off may fit now."""
+        for worker in self.workers.values():
+            if worker.memory.resize_pending is not None:
+                worker.wake()
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
         return next((w for w in self.workers.values() if w.key == (namespace, name) and not w.finished), None)
@@ -341,6 +356,7 @@ class Agent:
         else:
             if imported:
                 log.info("imported %s", ", ".join(imported))
+                self._registration.poke()  # the Node tells its images
         finally:
             self._archives.set()
 

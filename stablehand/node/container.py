@@ -16,6 +16,7 @@ from stablehand.node.resources import container_resources
 from stablehand.node.sandbox import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID, namespaces, seccomp
 
 _PREFIX = "io.kubernetes.container."
+ASKED_IMAGE = "stablehand.io/image"  # annotation: the image as the pod named it then
 
 
 def merged_context(pod: Obj, container: Obj) -> Obj:
@@ -123,6 +124,7 @@ def container_config(
     grace = pod["spec"].get("terminationGracePeriodSeconds")
     annotations = {
         f"{_PREFIX}restartCount": str(attempt),
+        ASKED_IMAGE: container.get("image", ""),
         f"{_PREFIX}terminationMessagePath": container.get("terminationMessagePath") or "/dev/termination-log",
         f"{_PREFIX}terminationMessagePolicy": container.get("terminationMessagePolicy") or "File",
         "io.kubernetes.pod.terminationGracePeriod": str(30 if grace is None else grace),

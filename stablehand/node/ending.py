@@ -11,7 +11,8 @@ import contextlib
 import logging
 import shutil
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from stablehand.aiokit.backoff import Backoff
 from stablehand.client import ApiError, Conflict, NotFound, Unavailable
@@ -21,7 +22,7 @@ from stablehand.node.cri.client import CriError
 from stablehand.node.hooks import run_hook
 from stablehand.node.plan import find_container, is_sidecar
 from stablehand.node.sandbox import log_directory
-from stablehand.node.starter import container_path
+from stablehand.node.starter import container_path, find_sandboxes
 from stablehand.node.state import Kind, Record
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _MINIMUM_GRACE = 2
 def grace_seconds(worker: PodWorker) -> int:
     """The grace period that counts now: the deletion's, else the pod's own."""
     meta, spec = worker.pod["metadata"], worker.pod["spec"]
+    if worker.memory.grace is not None:
+        return worker.memory.grace
     value = meta.get("deletionGracePeriodSeconds")
     if value is None:
         value = spec.get("terminationGracePeriodSeconds")
@@ -53,7 +56,9 @@ async def kill_container(worker: PodWorker, record: Record, message: str, grace:
     handler = (container.get("lifecycle") or {}).get("preStop")
     if handler and grace > 0 and record.running:
         began = time.monotonic()
-        error = await run_hook(node.runtime, container, record.id, worker.address(), handler, grace)
+        error = await _while_running(
+            worker, record, run_hook(node.runtime, container, record.id, worker.address(), handler, grace)
+        )
         if error is not None and record.running:
             path = container_path(kind, record.name)
             node.container_event(worker.pod, path, "Warning", "FailedPreStopHook", f"PreStopHook failed: {error}")
@@ -61,6 +66,18 @@ async def kill_container(worker: PodWorker, record: Record, message: str, grace:
     if not record.running:
         return
     await stop(worker, record, grace)
+
+
+async def _while_running(worker: PodWorker, record: Record, hook: Coroutine[Any, Any, str | None]) -> str | None:
+    """The hook's answer; None as soon as the container ends by itself."""
+    running = asyncio.ensure_future(hook)
+    ended = asyncio.ensure_future(worker.exit_of(record))
+    try:
+        await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
+        return running.result() if running.done() else None
+    finally:
+        running.cancel()
+        ended.cancel()
 
 
 async def stop(worker: PodWorker, record: Record, grace: int) -> None:
@@ -143,6 +160,9 @@ async def remove_sandboxes(worker: PodWorker, *, everything: bool) -> None:
     # containerd's CRI is still tidying up after the last exits: it takes two stops at once badly.
     await asyncio.gather(*worker.tidying, return_exceptions=True)
     await node.network.close_ports(worker.uid)
+    if worker.sandbox_failures:
+        with contextlib.suppress(CriError):
+            await find_sandboxes(worker)
     for sandbox in worker.observed.sandboxes:
         await take_down(worker, sandbox.id, remove=everything)
         sandbox.ready = False

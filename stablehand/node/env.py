@@ -15,7 +15,6 @@ from stablehand.machinery import quantity
 from stablehand.machinery.types import Obj
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
-_ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*\Z")
 
 
 class ConfigError(Exception):
@@ -163,8 +162,7 @@ def build_env(
     for source in container.get("envFrom") or ():
         prefix = source.get("prefix") or ""
         for key, text in _source_values(source, namespace, maps, secrets).items():
-            if _ENV_NAME.match(prefix + key):
-                result[prefix + key] = text
+            result[prefix + key] = text  # any key of a ConfigMap is a valid name since Kubernetes 1.34
     known = {**service_env, **result}
     for entry in container.get("env") or ():
         name = entry["name"]

@@ -6,7 +6,7 @@ import asyncio
 
 from stablehand.machinery.types import Obj
 from stablehand.node.cri.client import Runtime
-from stablehand.node.probes.checks import check_exec, check_http, check_tcp, resolve_port
+from stablehand.node.probes.checks import PLAIN_ANSWER, answered, check_exec, check_http, check_tcp, resolve_port
 
 
 async def run_hook(
@@ -20,7 +20,10 @@ async def run_hook(
             return None if ok else f"rpc error: command '{' '.join(command)}' failed" + (f": {text}" if text else "")
         if inner := handler.get("httpGet"):
             ok, output = await check_http(container, address, inner, timeout)
-            return None if ok else output
+            if not ok and output.endswith(PLAIN_ANSWER):
+                # Hooks once were sent over plain HTTP whatever their scheme: kubelet still falls back to it.
+                ok, output = await check_http(container, address, {**inner, "scheme": "HTTP"}, timeout)
+            return None if answered(ok, output) else output
         if inner := handler.get("sleep"):
             await asyncio.wait_for(asyncio.sleep(inner.get("seconds") or 0), timeout)
             return None

@@ -75,6 +75,8 @@ def find_container(pod: Obj, name: str) -> tuple[Kind, Obj] | None:
 
 def should_restart(pod: Obj, container: Obj, record: Record, *, init: bool = False) -> bool:
     """Whether an ended container is started again."""
+    if record.replaced:
+        return True
     for rule in container.get("restartPolicyRules") or ():
         codes = rule.get("exitCodes") or {}
         inside = record.exit_code in (codes.get("values") or ())
@@ -230,7 +232,7 @@ def _start(plan: Plan, kind: Kind, pod: Obj, container: Obj, observed: Observed,
         plan.wake(retry_at)
         return
     record = observed.latest(name)
-    if record is not None and record.state == "exited":
+    if record is not None and record.state == "exited" and not record.replaced:
         backoff = memory.backoff.setdefault(name, RestartBackoff())
         remaining = backoff.remaining(record.finished_at or record.created_at, now)
         if remaining > 0:

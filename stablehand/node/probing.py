@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from stablehand.machinery.types import Obj
 from stablehand.node.plan import find_container
-from stablehand.node.probes.checks import run_check
+from stablehand.node.probes.checks import Doubt, run_check
 from stablehand.node.probes.prober import Prober, Which
 from stablehand.node.starter import container_path
 from stablehand.node.state import Record
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from stablehand.node.worker import PodWorker
 
 # The kubelet looks at containers once a second and so rarely sees one that ends at once; we are told of every start.
+_KINDS = ("startup", "readiness", "liveness")
 _SETTLE, _SETTLE_AFTER_FAILURE = 0.05, 1.0
 
 
@@ -24,6 +26,7 @@ class Probing:
     def __init__(self, worker: PodWorker) -> None:
         self._worker = worker
         self._probers: dict[str, Prober] = {}
+        self.results: Counter[tuple[str, str, bool]] = Counter()  # by probe, container and success
 
     def begin(self, container: Obj, record: Record, *, started: bool = False, ready: bool = False) -> None:
         """`started` and `ready`: what is known of a container that is taken up again."""
@@ -32,7 +35,12 @@ class Probing:
             return
 
         async def check(probe: Obj, timeout: float) -> tuple[bool, str]:
-            return await run_check(worker.node.runtime, container, record.id, worker.address(), probe, timeout)
+            ok, output = await run_check(worker.node.runtime, container, record.id, worker.address(), probe, timeout)
+            which = next(w for w in _KINDS if container.get(f"{w}Probe") is probe)
+            self.results[(which, record.name, ok)] += 1
+            if isinstance(output, Doubt):
+                self._warn(record, which, output)
+            return ok, output
 
         previous = worker.observed.previous(record.name)
         settle = _SETTLE_AFTER_FAILURE if previous is not None and previous.exit_code else _SETTLE
@@ -49,6 +57,13 @@ class Probing:
     def stop(self) -> None:
         for container_id in list(self._probers):
             self.end(container_id)
+
+    def _warn(self, record: Record, which: str, output: str) -> None:
+        found = find_container(self._worker.pod, record.name)
+        if found is not None and record.running:
+            path = container_path(found[0], record.name)
+            text = f"{which.capitalize()} probe warning: {output}"
+            self._worker.node.container_event(self._worker.pod, path, "Warning", "ProbeWarning", text)
 
     # -- Listener
 

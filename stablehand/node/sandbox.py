@@ -7,12 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stablehand.machinery.types import Obj
+from stablehand.node.admit import sysctl_name
 from stablehand.node.config import NodeConfig
 from stablehand.node.cri.pb import cri_pb2 as pb
 
 POD_NAME, POD_NAMESPACE, POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
 _SEARCH_LIMIT, _SERVER_LIMIT = 32, 3
+_HOSTNAME_LIMIT = 64  # of the kernel
+
+
+class SandboxError(Exception):
+    """No sandbox can be made of this pod as it is; the text goes into an event."""
 
 
 def log_directory(config: NodeConfig, pod: Obj) -> Path:
@@ -21,7 +27,7 @@ def log_directory(config: NodeConfig, pod: Obj) -> Path:
 
 
 def hostname(config: NodeConfig, pod: Obj) -> str:
-    """The pod's hostname: at most 63 characters; its FQDN where it asks for that."""
+    """The pod's hostname: at most 63 characters; its FQDN where it asks for that. Raises SandboxError."""
     spec = pod["spec"]
     if spec.get("hostNetwork"):
         return config.node_name
@@ -29,7 +35,13 @@ def hostname(config: NodeConfig, pod: Obj) -> str:
         return str(override)
     name = spec.get("hostname") or pod["metadata"]["name"][:63].rstrip("-.")
     if spec.get("setHostnameAsFQDN") and (domain := fqdn_domain(config, pod)):
-        return f"{name}.{domain}"
+        full = f"{name}.{domain}"
+        if len(full) > _HOSTNAME_LIMIT:
+            raise SandboxError(
+                f"Failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long "
+                f"({_HOSTNAME_LIMIT} characters is the max, {len(full)} characters requested)"
+            )
+        return full
     return str(name)
 
 
@@ -185,7 +197,7 @@ def sandbox_config(config: NodeConfig, pod: Obj, attempt: int) -> pb.PodSandboxC
         linux=pb.LinuxPodSandboxConfig(
             cgroup_parent=config.cgroup_parent,
             security_context=security,
-            sysctls={s["name"]: s["value"] for s in context.get("sysctls") or ()},
+            sysctls={sysctl_name(s["name"]): s["value"] for s in context.get("sysctls") or ()},
         ),
     )
     return result

@@ -17,7 +17,7 @@ import orjson
 from aiohttp import web
 
 from stablehand.machinery.times import parse_time
-from stablehand.node import logs, stats
+from stablehand.node import exposition, logs, stats
 from stablehand.node.access import Access, AccessDenied
 from stablehand.node.cri.client import CriError
 from stablehand.node.cri.pb import cri_pb2 as pb
@@ -98,6 +98,9 @@ class KubeletServer:
             web.get("/pods", self._pods),
             web.get("/stats/summary", self._stats),
             web.get("/metrics/resource", self._metrics),
+            web.get("/metrics/cadvisor", self._cadvisor),
+            web.get("/metrics/probes", self._probes),
+            web.get("/metrics", self._own_metrics),
             web.get("/containerLogs" + container, self._logs),
             web.post("/run" + container, self._run),
             web.post("/run" + pod + "/{uid}/{container}", self._run),
@@ -158,8 +161,16 @@ class KubeletServer:
         return web.Response(body=orjson.dumps(summary), content_type="application/json")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        text = stats.metrics(self._agent, await self._agent.runtime.container_stats())
-        return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return _exposed(stats.metrics(self._agent, await self._agent.runtime.container_stats()))
+
+    async def _cadvisor(self, request: web.Request) -> web.Response:
+        return _exposed(exposition.cadvisor(self._agent, await self._agent.runtime.container_stats()))
+
+    async def _probes(self, request: web.Request) -> web.Response:
+        return _exposed(exposition.probes(self._agent))
+
+    async def _own_metrics(self, request: web.Request) -> web.Response:
+        return _exposed(exposition.kubelet(self._agent))
 
     # -- logs
 
@@ -260,6 +271,10 @@ class KubeletServer:
         words = command[0].split() if len(command) == 1 else command
         answer = await self._agent.runtime.exec_sync(record.id, words, 600)
         return web.Response(body=answer.stdout + answer.stderr, status=200 if answer.exit_code == 0 else 500)
+
+
+def _exposed(text: str) -> web.Response:
+    return web.Response(body=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
 def _flag(request: web.Request, *names: str) -> bool:

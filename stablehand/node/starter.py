@@ -22,7 +22,7 @@ from stablehand.node.hooks import run_hook
 from stablehand.node.logs import log_tail
 from stablehand.node.network import host_ports
 from stablehand.node.pull import PullError
-from stablehand.node.sandbox import hosts_file, log_directory, sandbox_config
+from stablehand.node.sandbox import POD_UID, SandboxError, hosts_file, log_directory, sandbox_config
 from stablehand.node.state import Kind, Record, RestartBackoff, Sandbox, Trouble
 from stablehand.node.volumes.contract import VolumeError
 
@@ -42,9 +42,31 @@ def container_path(kind: Kind, name: str) -> str:
 # -- the sandbox
 
 
+async def reopen_ports(worker: PodWorker) -> None:
+    """The host ports of a pod that was taken up again: our table began anew."""
+    sandbox = worker.observed.sandbox
+    if sandbox is not None and sandbox.ready and sandbox.ip:
+        await worker.node.network.open_ports(worker.uid, sandbox.ip, host_ports(worker.pod))
+
+
+async def find_sandboxes(worker: PodWorker) -> None:
+    """Learns of sandboxes whose making was cut short together with the runtime: they hold the pod's name there, so
+    that the next has to be another attempt, and are taken down with the pod. Raises CriError."""
+    known = {sandbox.id for sandbox in worker.observed.sandboxes}
+    for box in await worker.node.runtime.sandboxes({POD_UID: worker.uid}):
+        if box.id not in known:
+            worker.observed.sandboxes.append(Sandbox(box.id, box.metadata.attempt, False, box.created_at / 1e9))
+            worker.node_register(box.id)
+    worker.observed.sandboxes.sort(key=lambda s: (s.attempt, s.created_at), reverse=True)
+
+
 async def create_sandbox(worker: PodWorker, attempt: int, changed: bool) -> None:
     node, pod, memory, observed = worker.node, worker.pod, worker.memory, worker.observed
     try:
+        if worker.sandbox_failures:
+            await find_sandboxes(worker)
+            if observed.sandbox is not None and observed.sandbox.attempt >= attempt:
+                attempt, changed = observed.sandbox.attempt + 1, True
         if changed:
             node.event(pod, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
             await asyncio.gather(
@@ -55,7 +77,8 @@ async def create_sandbox(worker: PodWorker, attempt: int, changed: bool) -> None
                 worker.mark_lost(record)
         log_directory(node.config, pod).mkdir(parents=True, exist_ok=True)
         started = time.time()
-        sandbox_id = await node.runtime.run_sandbox(sandbox_config(node.config, pod, attempt))
+        handler = await _runtime_handler(worker)
+        sandbox_id = await node.runtime.run_sandbox(sandbox_config(node.config, pod, attempt), handler)
         sandbox = Sandbox(sandbox_id, attempt, True, started)
         worker.node_register(sandbox_id)
         observed.sandboxes.insert(0, sandbox)
@@ -64,8 +87,8 @@ async def create_sandbox(worker: PodWorker, attempt: int, changed: bool) -> None
             sandbox.ip = status.network.ip
         address = sandbox.ip or node.config.address
         write_if_changed(hosts_path(worker), hosts_file(node.config, pod, address))
-        if ports := host_ports(pod):
-            await node.network.open_ports(worker.uid, address, ports)
+        if sandbox.ip:
+            await node.network.open_ports(worker.uid, address, host_ports(pod))
         memory.sandbox_retry_at = 0.0
         worker.sandbox_failures = 0
     except CriError as e:
@@ -73,10 +96,21 @@ async def create_sandbox(worker: PodWorker, attempt: int, changed: bool) -> None
         memory.sandbox_retry_at = time.time() + min(10.0, 0.5 * 2**worker.sandbox_failures)
         node.event(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {e.rpc_text}")
         log.warning("sandbox of %s/%s: %s", *worker.key, e.message)
-    except OSError as e:
+    except (OSError, SandboxError, ApiError, Unavailable) as e:
         worker.sandbox_failures += 1
         memory.sandbox_retry_at = time.time() + min(60.0, 0.5 * 2**worker.sandbox_failures)
         node.event(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {e}")
+
+
+async def _runtime_handler(worker: PodWorker) -> str:
+    """The runtime that the pod's RuntimeClass names; "" for the runtime's default. Raises SandboxError."""
+    name = worker.pod["spec"].get("runtimeClassName")
+    if not name:
+        return ""
+    found = await worker.node.objects.get(resource("runtimeclasses.node.k8s.io"), "", name)
+    if found is None:
+        raise SandboxError(f'failed to get sandbox runtime: runtimeclass.node.k8s.io "{name}" not found')
+    return str(found.get("handler") or "")
 
 
 def hosts_path(worker: PodWorker) -> Path:
@@ -126,6 +160,11 @@ async def start_container(worker: PodWorker, kind: Kind, container: Obj, attempt
         event("Warning", "Failed", f"Error: {message}")
         if record is None:
             _trouble(worker, name, "CreateContainerError", message)
+        elif isinstance(e, CriError) and e.connection_lost:
+            # Not the container's own fault, which a pod that is never restarted would end with: it is made anew,
+            # unless the stream of events has told meanwhile that it runs.
+            if record.state == "created":
+                _trouble(worker, name, "RunContainerError", message, 1.0)
         else:
             await _start_failed(worker, record, message)
 
@@ -147,7 +186,8 @@ async def _start_failed(worker: PodWorker, record: Record, message: str) -> None
 
 
 async def _configure(worker: PodWorker, container: Obj, attempt: int, image: pb.Image) -> pb.ContainerConfig:
-    node, pod = worker.node, worker.pod
+    node, pod = worker.node, worker.granted()
+    container = {**container, "resources": worker.memory.allocated.get(container["name"], container.get("resources"))}
     check_user(pod, container, image)
     env = await _environment(worker, container)
     mounts = worker.volumes.container_mounts(container, env)
@@ -191,7 +231,7 @@ async def _environment(worker: PodWorker, container: Obj) -> dict[str, str]:
     found_secrets = await read("secrets", secrets) if secrets else {}
     await node.services.synced()
     return build_env(
-        worker.pod,
+        worker.granted(),
         container,
         services=node.services.items(),
         maps=found_maps,
@@ -213,7 +253,7 @@ async def _create(
         with contextlib.suppress(CriError):
             await node.runtime.remove_container(old.id)
         observed.containers[name].remove(old)
-    elif old is not None and old.state == "exited":
+    elif old is not None and old.state == "exited" and not old.replaced:
         worker.memory.backoff.setdefault(name, RestartBackoff()).next(time.time())
     (log_directory(node.config, worker.pod) / name).mkdir(parents=True, exist_ok=True)
     sandboxed = sandbox_config(node.config, worker.pod, sandbox.attempt)
@@ -228,6 +268,8 @@ async def _create(
         created_at=time.time(),
         image=image.repo_tags[0] if image.repo_tags else container.get("image", ""),
         image_id=digests[0] if digests else image.id,
+        asked_image=container.get("image", ""),
+        resources=worker.memory.allocated.get(name, container.get("resources") or {}),
     )
     worker.node_register(container_id)
     observed.add(record)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from stablehand.machinery.types import Obj
+
 State = Literal["created", "running", "exited", "unknown"]
 Kind = Literal["init", "main", "ephemeral"]
 
@@ -41,6 +43,9 @@ class Record:
     message: str = ""
     image: str = ""
     image_id: str = ""
+    asked_image: str = ""  # as the spec named it; "" where that is not known
+    resources: Obj | None = None  # in force; None where that is not known
+    replaced: bool = False  # killed to make room for one after the changed spec: started again whatever the policy
 
     @property
     def running(self) -> bool:
@@ -130,4 +135,9 @@ class Memory:
     volumes_failed: bool = False
     failed: tuple[str, str] | None = None  # the pod as a whole failed: (reason, message)
     terminating: bool = False  # all containers are being stopped, for good
+    allocated: dict[str, Obj] = field(default_factory=dict)  # by container name: resources the node has granted
+    resize_pending: tuple[str, str] | None = None  # (Deferred | Infeasible, message)
+    resizing: bool = False
+    resize_error: str = ""
+    grace: int | None = None  # what counts in place of the pod's own grace period, in seconds
     start_time: float = 0.0

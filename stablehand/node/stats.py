@@ -65,6 +65,19 @@ def _by_pod(agent: Agent, found: Iterable[pb.ContainerStats]) -> Iterator[tuple[
             yield worker.pod, group
 
 
+def _started(agent: Agent, stats: pb.ContainerStats) -> float:
+    """When a container was started, in Unix seconds; 0 when that is not known."""
+    labels = stats.attributes.labels
+    worker = agent.workers.get(labels.get(POD_UID, ""))
+    record = worker.observed.latest(labels.get(CONTAINER_NAME, "")) if worker is not None else None
+    return record.started_at if record is not None else 0.0
+
+
+def _booted() -> float:
+    with open("/proc/uptime") as f:
+        return time.time() - float(f.read().split()[0])
+
+
 def summary(agent: Agent, found: Iterable[pb.ContainerStats]) -> Obj:
     now = format_time(time.time())
     working, available = _node_memory()
@@ -82,7 +95,7 @@ def summary(agent: Agent, found: Iterable[pb.ContainerStats]) -> Obj:
         containers = [
             {
                 "name": stats.attributes.labels.get(CONTAINER_NAME, ""),
-                "startTime": now,
+                "startTime": format_time(_started(agent, stats) or time.time()),
                 "cpu": _cpu(stats, now),
                 "memory": _memory(stats, now),
                 "rootfs": {"time": now, "usedBytes": stats.writable_layer.used_bytes.value},
@@ -111,7 +124,7 @@ def summary(agent: Agent, found: Iterable[pb.ContainerStats]) -> Obj:
     return {
         "node": {
             "nodeName": agent.config.node_name,
-            "startTime": now,
+            "startTime": format_time(_booted()),
             "cpu": {"time": now, "usageCoreNanoSeconds": _node_cpu()},
             "memory": {"time": now, "workingSetBytes": working, "usageBytes": working, "availableBytes": available},
             "fs": filesystem,
@@ -139,10 +152,8 @@ def metrics(agent: Agent, found: Iterable[pb.ContainerStats]) -> str:
             total_cpu, total_memory = total_cpu + used, total_memory + working
             cpu.append(f"container_cpu_usage_seconds_total{names} {used / 1e9} {stamp}")
             memory.append(f"container_memory_working_set_bytes{names} {working} {stamp}")
-            worker = agent.workers.get(labels.get(POD_UID, ""))
-            record = worker.observed.latest(labels.get(CONTAINER_NAME, "")) if worker is not None else None
-            if record is not None:
-                starts.append(f"container_start_time_seconds{names} {record.started_at}")
+            if started := _started(agent, stats):
+                starts.append(f"container_start_time_seconds{names} {started}")
         pod_cpu.append(f"pod_cpu_usage_seconds_total{{{pod_labels}}} {total_cpu / 1e9} {stamp}")
         pod_memory.append(f"pod_memory_working_set_bytes{{{pod_labels}}} {total_memory} {stamp}")
     working, _ = _node_memory()

@@ -16,6 +16,7 @@ from stablehand.node.plan import is_over, is_sidecar, should_restart
 from stablehand.node.resources import qos_class
 from stablehand.node.state import Kind, Memory, Observed, Record, Trouble
 
+_PASSING = ("PodResizePending", "PodResizeInProgress")  # taken away when they no longer hold
 OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 
 
@@ -79,6 +80,11 @@ def _container(
         "imageID": record.image_id if record is not None else "",
         "started": False,
     }
+    granted = memory.allocated.get(name)
+    if granted is not None and record is not None:
+        if granted.get("requests"):
+            status["allocatedResources"] = granted["requests"]
+        status["resources"] = record.resources if record.running and record.resources is not None else granted
     if record is not None:
         status["containerID"] = f"containerd://{record.id}"
     if previous is not None and previous.state == "exited":
@@ -234,6 +240,12 @@ def _conditions(
         add("Ready", True)
     add("ContainersReady", ready, reason, message)
     add("PodScheduled", True)
+    if memory.failed is not None and memory.failed[0] == "Evicted":
+        add("DisruptionTarget", True, "TerminationByKubelet", memory.failed[1])
+    if memory.resize_pending is not None:
+        add("PodResizePending", True, *memory.resize_pending)
+    if memory.resizing:
+        add("PodResizeInProgress", True, "Error" if memory.resize_error else "", memory.resize_error)
     return result
 
 
@@ -294,4 +306,6 @@ def _changed_conditions(old: list[Obj], new: list[Obj]) -> list[Obj]:
                 if field in stored and field not in condition:
                     update[field] = None
             changed.append(update)
+    told = {c["type"] for c in new}
+    changed.extend({"$patch": "delete", "type": t} for t in _PASSING if t in before and t not in told)
     return changed

@@ -14,8 +14,6 @@ def unsupported_fields(pod: Obj) -> list[str]:
     """Sentences, one for each."""
     spec = pod["spec"]
     found = []
-    if spec.get("runtimeClassName"):
-        found.append(f"runtimeClassName {spec['runtimeClassName']!r} is ignored: this node has one runtime, runc")
     if spec.get("hostUsers") is False:
         found.append("hostUsers: false is ignored: the pod runs in the host's user namespace")
     if spec.get("resourceClaims"):
@@ -32,9 +30,6 @@ def unsupported_fields(pod: Obj) -> list[str]:
         ]
         if extended:
             found.append(f"resource limits {', '.join(extended)} of container {container['name']!r} are not enforced")
-    for volume in spec.get("volumes") or ():
-        if (volume.get("emptyDir") or {}).get("sizeLimit") and (volume["emptyDir"].get("medium") or "") == "":
-            found.append(f"sizeLimit of emptyDir {volume['name']!r} is not enforced (it is for medium Memory)")
     return found
 
 

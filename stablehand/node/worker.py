@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stablehand.aiokit.backoff import Backoff
 from stablehand.machinery.conditions import get_condition
 from stablehand.machinery.types import Obj
-from stablehand.node import ending, starter, unsupported
+from stablehand.node import admit, changes, ending, starter, unsupported
 from stablehand.node.cri.client import CriError
 from stablehand.node.cri.pb import cri_pb2 as pb
 from stablehand.node.plan import (
@@ -70,6 +70,7 @@ class PodWorker:
         self._crash_told: dict[str, float] = {}
         self._oom: set[str] = set()
         self._over = False
+        self._taken = observed is not None  # admitted
         self.tidying: list[asyncio.Task[None]] = []  # calls to stop containers whose exit is known already
 
     # -- what happens to it
@@ -87,6 +88,10 @@ class PodWorker:
         ):
             self.wake()
         before, after = old["metadata"], pod["metadata"]
+        grace = after.get("deletionGracePeriodSeconds")
+        if self.memory.terminating and grace is not None and grace < before.get("deletionGracePeriodSeconds", grace):
+            for record in self.observed.running():  # deleted again, in more of a hurry
+                self.spawn(f"hurry/{record.id}", ending.stop(self, record, grace))
         if any(before.get(f) != after.get(f) for f in ("labels", "annotations")):
             self.supplies.volumes_changed()
         if pod["spec"].get("readinessGates") or _told_ready(pod) != _told_ready(old):
@@ -216,8 +221,9 @@ class PodWorker:
         else:
             if self.adopted:
                 self._take_up()
+                await starter.reopen_ports(self)
             if not self._ending_due():
-                self._begin()
+                self._admit()
         while True:
             self._wake.clear()
             if self._ending_due():
@@ -230,7 +236,45 @@ class PodWorker:
     def _ending_due(self) -> bool:
         return self.gone or bool(self.pod["metadata"].get("deletionTimestamp"))
 
+    def _admit(self) -> None:
+        """Takes the pod, or refuses it for good. One that had containers here was taken already."""
+        refused = None
+        if not self.adopted and not (self.pod.get("status") or {}).get("containerStatuses"):
+            refused = admit.refusal(self.pod, self.agent.neighbours(self), self.node.allocatable())
+        if refused is None:
+            self._begin()
+            return
+        reason, message = refused
+        self.memory.failed = (reason, f"Pod was rejected: {message}")
+        self.node.event(self.pod, "Warning", reason, message)
+        self._over = True
+        self.spawn("over", self._finish())
+
+    def fail(self, reason: str, message: str) -> None:
+        """Ends the pod as failed: the node takes back what it uses (eviction). Its containers get a second's grace."""
+        if self._over or self._ending_due():
+            return
+        self.memory.failed = (reason, message)
+        self.memory.grace = 1
+        self.node.event(self.pod, "Warning", reason, message)
+        self._over = True
+        self.spawn("over", self._finish())
+
+    @property
+    def active(self) -> bool:
+        """Whether it still takes room on the node."""
+        return self._taken and not (self._over or self.finished or self.gone)
+
+    def granted(self) -> Obj:
+        """The pod with the resources it was given."""
+        return changes.granted_pod(self.pod, self.memory.allocated)
+
+    def later(self, seconds: float) -> None:
+        """Looks again after that time."""
+        asyncio.get_running_loop().call_later(seconds, self.wake)
+
     def _begin(self) -> None:
+        self._taken = True
         unsupported.tell(self.node, self.pod)
         self.spawn("volumes", self.supplies.keep_volumes())
         asyncio.get_running_loop().call_later(_VOLUME_PATIENCE, self._allow_sandbox)
@@ -241,6 +285,10 @@ class PodWorker:
         status = self.pod.get("status") or {}
         field_names = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
         told = {s["name"]: s for f in field_names for s in status.get(f) or ()}
+        changes.load(self)
+        if not self.memory.allocated and told:
+            asked = changes.wanted(self.pod)
+            self.memory.allocated = {n: (told.get(n) or {}).get("resources", r) for n, r in asked.items()}
         for name, last in told.items():
             had = last.get("containerID") or (last.get("lastState") or {}).get("terminated")
             self.memory.restarts[name] = (last.get("restartCount") or 0) + (1 if had else 0)
@@ -250,6 +298,7 @@ class PodWorker:
             same = last.get("containerID") == f"containerd://{record.id}"
             if found is None:
                 continue
+            record.resources = last.get("resources")
             started = bool(same and last.get("started"))
             ready = bool(same and last.get("ready"))
             if ready and found[1].get("readinessProbe"):
@@ -265,6 +314,7 @@ class PodWorker:
     def _step(self) -> float | None:
         """Carries out one plan; the seconds until the next look, or None."""
         now = time.time()
+        changes.follow(self)
         plan = make_plan(self.pod, self.observed, self.memory, now)
         if plan.failed is not None:
             self.memory.failed = plan.failed
@@ -345,7 +395,12 @@ class PodWorker:
         if volumes := self._tasks.pop("volumes", None):
             volumes.cancel()
         await ending.unmount(self)
-        self.node.background.spawn(ending.remove_sandboxes(self, everything=False), "over")
+        self.node.background.spawn(self._take_apart(), "over")
+
+    async def _take_apart(self) -> None:
+        await ending.remove_sandboxes(self, everything=False)
+        if not self._ending_due():
+            self.write_status()
 
     async def _end(self) -> None:
         """The pod is being deleted, or its object is gone already."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from stablehand.machinery import meta
+from stablehand.machinery import meta, volumes
 from stablehand.machinery.nodes import UNSCHEDULABLE as UNSCHEDULABLE_TAINT
 from stablehand.machinery.nodes import pod_fits_node_affinity, taints, term_matches, tolerates, untolerated
 from stablehand.machinery.podresources import ports_conflict
@@ -45,6 +45,7 @@ class Fit:
         self._claims = claims
         self._interpod = InterPod(pod, nodes, namespaces)
         self._spread = Spread(pod, nodes, "DoNotSchedule")
+        self._taken = claims is not None and bool(claims.exclusive) and _in_use(pod, nodes, claims.exclusive)
 
     def reasons(self, info: NodeInfo) -> list[str]:
         """Why this node will not do; empty when it will."""
@@ -60,6 +61,8 @@ class Fit:
             return ["node(s) didn't match Pod's node affinity/selector"]
         if self.pod.ports and ports_conflict(self.pod.ports, info.ports):
             return ["node(s) didn't have free ports for the requested pod ports"]
+        if self._taken:
+            return ["node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"]
         lacking = self._lacking(info)
         if lacking:
             return lacking
@@ -76,6 +79,21 @@ class Fit:
                 out.append(f"Insufficient {name}")
         return out
 
+    def outgrows(self, info: NodeInfo) -> bool:
+        """Whether the pod would not fit were the node empty: no preemption helps."""
+        return any(wanted > info.allocatable.get(name, 0) for name, wanted in self.pod.requests.items())
+
+
+def _in_use(pod: PodInfo, nodes: Nodes, names: set[str]) -> bool:
+    """Whether another pod of the namespace, on any node, uses one of these claims."""
+    return any(
+        other.namespace == pod.namespace
+        and other.uid != pod.uid
+        and any(name in names for name, _ in volumes.pod_claims(other.pod))
+        for info in nodes.values()
+        for other in info.pods.values()
+    )
+
 
 def decide(pod: PodInfo, nodes: Nodes, namespaces: Namespaces, claims: Claims | None) -> Decision:
     """Filters all nodes and picks the best of those that remain."""
@@ -91,6 +109,8 @@ def decide(pod: PodInfo, nodes: Nodes, namespaces: Namespaces, claims: Claims | 
             feasible.append(info)
             continue
         decision.reasons.update(reasons)
+        if fit.outgrows(info):
+            continue
         if any(r.startswith(_HELPED) or r.endswith(_HELPED) or "anti-affinity" in r for r in reasons):
             decision.helped.append(info)
     if feasible:

@@ -115,6 +115,7 @@ class Claims:
         self._binder = binder
         self._volumes: list[Obj] = []
         self._delayed: list[Obj] = []
+        self.exclusive: set[str] = set()  # names of claims that one pod alone may use (ReadWriteOncePod)
         self.problem = self._sort(pod, names)
 
     def _sort(self, pod: Obj, names: Iterable[tuple[str, bool]]) -> str | None:
@@ -133,6 +134,8 @@ class Claims:
                 return f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{volume_name}"'
             if meta.deletion_timestamp(claim):
                 return f'persistentvolumeclaim "{name}" is being deleted'
+            if "ReadWriteOncePod" in (claim["spec"].get("accessModes") or ()):
+                self.exclusive.add(name)
             if volumes.is_fully_bound(claim):
                 volume = self._binder.volumes.cached("", claim["spec"]["volumeName"])
                 if volume is None:

@@ -65,7 +65,7 @@ def validate_containers(spec: Obj, path: str, volumes: Mapping[str, Obj], *, is_
         for key in ("readinessProbe", "livenessProbe", "startupProbe"):
             if key in container:
                 errors.extend(_probe(container[key], f"{where}.{key}", key))
-        errors.extend(_lifecycle(container, where))
+        errors.extend(_lifecycle(container, where, spec.get("terminationGracePeriodSeconds")))
     for index, container in enumerate(init):
         where = f"{path}.initContainers[{index}]"
         errors.extend(_container(container, where, volumes, seen, host_network, is_pod))
@@ -75,7 +75,7 @@ def validate_containers(spec: Obj, path: str, volumes: Mapping[str, Obj], *, is_
             for key in ("readinessProbe", "livenessProbe", "startupProbe"):
                 if key in container:
                     errors.extend(_probe(container[key], f"{where}.{key}", key))
-            errors.extend(_lifecycle(container, where))
+            errors.extend(_lifecycle(container, where, spec.get("terminationGracePeriodSeconds")))
         else:
             for key in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
                 if container.get(key) is not None:
@@ -375,16 +375,16 @@ def _probe(probe: Obj, path: str, kind: str) -> list[FieldError]:
     return errors
 
 
-def _lifecycle(container: Obj, path: str) -> list[FieldError]:
+def _lifecycle(container: Obj, path: str, grace: int | None) -> list[FieldError]:
     errors: list[FieldError] = []
     for hook in ("postStart", "preStop"):
         handler = (container.get("lifecycle") or {}).get(hook)
         if handler is not None:
-            errors.extend(_handler(handler, f"{path}.lifecycle.{hook}", hook=True))
+            errors.extend(_handler(handler, f"{path}.lifecycle.{hook}", hook=True, grace=grace))
     return errors
 
 
-def _handler(handler: Obj, path: str, *, hook: bool = False) -> list[FieldError]:
+def _handler(handler: Obj, path: str, *, hook: bool = False, grace: int | None = None) -> list[FieldError]:
     errors: list[FieldError] = []
     found = 0
     for key in ("exec", "httpGet", "tcpSocket", "grpc", "sleep"):
@@ -406,9 +406,9 @@ def _handler(handler: Obj, path: str, *, hook: bool = False) -> list[FieldError]
                 errors.extend(checks.named(header.get("name") or "", names.http_header, f"{where}.httpHeaders"))
         elif key in ("tcpSocket", "grpc"):
             errors.extend(_port(action.get("port"), f"{where}.port"))
-        elif (action.get("seconds") or 0) <= 0:
-            text = f"must be greater than 0 and less than terminationGracePeriodSeconds ({action.get('seconds') or 0})"
-            errors.append(invalid(f"{path}.sleep", action.get("seconds") or 0, text))
+        elif not 0 <= (seconds := action.get("seconds") or 0) <= (seconds if grace is None else grace):
+            text = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+            errors.append(invalid(f"{path}.sleep", seconds, text))
     if not found:
         errors.append(required(path, "must specify a handler type"))
     return errors

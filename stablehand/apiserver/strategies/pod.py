@@ -113,9 +113,8 @@ class PodStrategy(Strategy):
                 elif now[name] != container:
                     text = f'existing ephemeral containers "{name}" may not be changed\n'
                     errors.append(forbidden("spec.ephemeralContainers", text))
-        elif subresource == "resize" and qos_class(new["spec"]) != qos_class(old["spec"]):
-            text = "Pod QOS Class may not change as a result of resizing"
-            errors.append(invalid("spec", qos_class(new["spec"]), text))
+        elif subresource == "resize":
+            errors.extend(_validate_resize(new["spec"], old["spec"]))
         return errors
 
 
@@ -126,6 +125,31 @@ def _resized(container: Obj, wanted: Obj | None) -> Obj:
     if "resizePolicy" in wanted:
         changed["resizePolicy"] = wanted["resizePolicy"]
     return changed
+
+
+def _validate_resize(new: Obj, old: Obj) -> list[FieldError]:
+    """Only cpu and memory may change, of containers and sidecars; what is set stays set, and so does the QoS class."""
+    errors: list[FieldError] = []
+    if qos_class(new) != qos_class(old):
+        errors.append(invalid("spec", qos_class(new), "Pod QOS Class may not change as a result of resizing"))
+    for field in ("containers", "initContainers"):
+        for index, (now, before) in enumerate(zip(new.get(field) or (), old.get(field) or ())):
+            path = f"spec.{field}[{index}].resources"
+            wanted, had = now.get("resources") or {}, before.get("resources") or {}
+            if wanted == had:
+                continue
+            if field == "initContainers" and before.get("restartPolicy") != "Always":
+                text = "resources for non-sidecar init containers are immutable"
+                errors.append(forbidden(path, text))
+                continue
+            for kind in ("limits", "requests"):
+                after, earlier = wanted.get(kind) or {}, had.get(kind) or {}
+                if any(name in earlier and name not in after for name in ("cpu", "memory")):
+                    errors.append(forbidden(f"{path}.{kind}", f"resource {kind} cannot be removed"))
+                others = {*after, *earlier} - {"cpu", "memory"}
+                if any(after.get(name) != earlier.get(name) for name in others):
+                    errors.append(forbidden("spec", "only cpu and memory resources are mutable"))
+    return errors
 
 
 def _validate_update(new: Obj, old: Obj) -> list[FieldError]:

@@ -92,6 +92,12 @@ def _pod_security(context: Obj, path: str) -> list[FieldError]:
         errors.extend(checks.between(group, 0, _MAX_INT32, f"{path}.supplementalGroups[{index}]"))
     allowed = ("Always", "OnRootMismatch")
     errors.extend(checks.optional_one_of(context.get("fsGroupChangePolicy"), allowed, f"{path}.fsGroupChangePolicy"))
+    for index, sysctl in enumerate(context.get("sysctls") or ()):
+        where, name = f"{path}.sysctls[{index}].name", sysctl.get("name") or ""
+        if not name:
+            errors.append(required(where))
+        elif problems := names.sysctl(name):
+            errors.extend(invalid(where, name, text) for text in problems)
     for index in sorted(checks.duplicates(s.get("name") for s in context.get("sysctls") or ())):
         errors.append(duplicate(f"{path}.sysctls[{index}].name", context["sysctls"][index].get("name")))
     return errors

@@ -26,6 +26,11 @@ class CriError(Exception):
         self.message = message
 
     @property
+    def connection_lost(self) -> bool:
+        """The runtime went away in the middle of the call: what was asked may have been done, or not."""
+        return self.code == "UNAVAILABLE" or (self.code == "UNKNOWN" and self.message.startswith("Stream removed"))
+
+    @property
     def rpc_text(self) -> str:
         """As Go prints it, which is what people know from kubelet's events."""
         name = "".join(part.capitalize() for part in self.code.split("_"))

@@ -10,11 +10,20 @@ import contextlib
 import os
 import ssl
 from collections.abc import Mapping
+from urllib.parse import urljoin, urlsplit
 
 from stablehand.machinery.types import Obj
 from stablehand.node.cri.client import CriError, Runtime
 
 _LIMIT = 10 * 1024
+_REDIRECTS, _REDIRECTING = 10, (301, 302, 303, 307, 308)
+PLAIN_ANSWER = "http: server gave HTTP response to HTTPS client"
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+_STATUS_TEXT = "HTTP probe failed with statuscode: "
+
+
+class Doubt(str):
+    """The output of a check that succeeded, but should not pass without a warning."""
 
 
 def resolve_port(container: Obj, port: int | str) -> int:
@@ -77,31 +86,52 @@ async def check_tcp(host: str, port: int, timeout: float) -> tuple[bool, str]:
 
 
 async def check_http(container: Obj, address: str, action: Obj, timeout: float) -> tuple[bool, str]:
-    """GET; 200 to 399 is success. Certificates are not verified."""
+    """GET; 200 to 399 is success. Redirects are followed on the same host; one that leads elsewhere is a Doubt.
+    Certificates are not verified."""
     scheme = (action.get("scheme") or "HTTP").lower()
     host, port = action.get("host") or address, resolve_port(container, action["port"])
     path = action.get("path") or "/"
-    path = path if path.startswith("/") else "/" + path
-    url = f"{scheme}://{host}:{port}{path}"
+    url = f"{scheme}://{host}:{port}{path if path.startswith('/') else '/' + path}"
     headers = {"User-Agent": "kube-probe/1.36", "Accept": "*/*"}
     for header in action.get("httpHeaders") or ():
         headers[header["name"]] = header.get("value") or ""
+    first = url
     try:
         async with asyncio.timeout(timeout):
-            status, body = await http_get(host, port, path, headers, scheme == "https")
+            for _ in range(_REDIRECTS + 1):
+                status, location, body = await http_get(url, headers)
+                if status not in _REDIRECTING or not location:
+                    break
+                following = urljoin(url, location)
+                if urlsplit(following).hostname != urlsplit(first).hostname:
+                    return True, Doubt(f"Probe terminated redirects, Response body: {body}")
+                url = following
+            else:
+                return False, f'Get "{url}": stopped after {_REDIRECTS} redirects'
     except TimeoutError:
         return False, f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
+    except ssl.SSLError as e:
+        return False, f'Get "{url}": {PLAIN_ANSWER if e.reason in _NO_TLS else f"tls: {e.reason or e}"}'
     except OSError as e:
         return False, f'Get "{url}": dial tcp {host}:{port}: connect: {_words(e)}'
     except (ValueError, asyncio.IncompleteReadError):
         return False, f'Get "{url}": EOF'
     if 200 <= status < 400:
         return True, body
-    return False, f"HTTP probe failed with statuscode: {status}"
+    return False, f"{_STATUS_TEXT}{status}"
 
 
-async def http_get(host: str, port: int, path: str, headers: Mapping[str, str], tls: bool) -> tuple[int, str]:
-    """One request on a connection of its own: the status code, and the beginning of what came with it."""
+def answered(ok: bool, output: str) -> bool:
+    """Whether an HTTP check got an answer at all, whatever its status."""
+    return ok or output.startswith(_STATUS_TEXT)
+
+
+async def http_get(url: str, headers: Mapping[str, str]) -> tuple[int, str, str]:
+    """One request on a connection of its own: the status code, where a redirect leads, and the beginning of its body."""
+    parts = urlsplit(url)
+    host, tls = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (443 if tls else 80)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     context: ssl.SSLContext | None = None
     if tls:
         context = ssl.create_default_context()
@@ -109,17 +139,25 @@ async def http_get(host: str, port: int, path: str, headers: Mapping[str, str], 
         context.verify_mode = ssl.CERT_NONE
     reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:
-        lines = [f"GET {path} HTTP/1.1"]
+        lines = [f"GET {target} HTTP/1.1"]
         if not any(name.lower() == "host" for name in headers):
-            lines.append(f"Host: {host}:{port}")
+            lines.append(f"Host: {parts.netloc}")
         lines += [f"{name}: {value}" for name, value in headers.items()]
         lines.append("Connection: close")
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-        first = await reader.readline()
-        parts = first.split(None, 2)
-        if len(parts) < 2 or not parts[0].startswith(b"HTTP/"):
+        first = (await reader.readline()).split(None, 2)
+        if len(first) < 2 or not first[0].startswith(b"HTTP/"):
             raise ValueError("malformed HTTP response")
-        return int(parts[1]), ""
+        status, location = int(first[1]), ""
+        if status not in _REDIRECTING:
+            return status, "", ""
+        while line := (await reader.readline()).strip():
+            name, _, value = line.partition(b":")
+            if name.lower() == b"location":
+                location = value.strip().decode(errors="replace")
+        with contextlib.suppress(TimeoutError):
+            return status, location, (await asyncio.wait_for(reader.read(_LIMIT), 0.2)).decode(errors="replace")
+        return status, location, ""
     finally:
         writer.close()
         with contextlib.suppress(Exception):

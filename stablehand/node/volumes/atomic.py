@@ -12,10 +12,12 @@ from pathlib import Path
 Files = Mapping[str, tuple[bytes, int]]
 
 
-def write_payload(folder: Path, files: Files, group: int | None = None) -> bool:
+def write_payload(
+    folder: Path, files: Files, group: int | None = None, owners: Mapping[str, int] | None = None
+) -> bool:
     """Makes `folder` show exactly these files; False when it does already. Paths are relative, without "..".
 
-    With `group` (fsGroup) files belong to it and it may read them.
+    With `group` (fsGroup) files belong to it and it may read them; `owners` are user ids by path.
     """
     for path in files:
         parts = Path(path).parts
@@ -37,6 +39,8 @@ def write_payload(folder: Path, files: Files, group: int | None = None) -> bool:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "wb") as f:
             f.write(data)
+            if owners and path in owners:
+                os.fchown(f.fileno(), owners[path], -1)
             if group is not None:
                 os.fchown(f.fileno(), -1, group)
                 mode |= 0o440

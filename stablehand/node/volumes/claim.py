@@ -52,8 +52,11 @@ async def _claim(context: Context, name: str, readonly: bool, owner: str | None)
         mounted = await nfs.setup(context, inner)
     elif inner := spec.get("local"):
         mounted = await local.setup(context, inner)
+        mounted.own = True
     elif inner := spec.get("hostPath"):
         mounted = await hostpath.setup(context, inner)
+        made_by = (volume["metadata"].get("annotations") or {}).get("pv.kubernetes.io/provisioned-by", "")
+        mounted.own = made_by.startswith("stablehand.dev/")
     else:
         kinds = set(spec) - {"capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy"}
         kinds -= {"storageClassName", "volumeMode", "mountOptions", "nodeAffinity", "volumeAttributesClassName"}

@@ -68,6 +68,7 @@ class Mounted:
     readonly: bool = False
     refs: set[Ref] = field(default_factory=set)
     refresh_at: float | None = None
+    own: bool = False  # a folder of this machine that is the volume's alone: fsGroup applies
 
 
 @dataclass(slots=True)
@@ -77,9 +78,11 @@ class Payload:
     files: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     refs: set[Ref] = field(default_factory=set)
     refresh_at: float | None = None
+    owners: dict[str, int] = field(default_factory=dict)  # user ids by path; root where none is given
 
     def take(self, other: Payload) -> None:
         self.files.update(other.files)
         self.refs |= other.refs
+        self.owners.update(other.owners)
         if other.refresh_at is not None:
             self.refresh_at = min(other.refresh_at, self.refresh_at or other.refresh_at)

@@ -49,7 +49,7 @@ _PAYLOADS: dict[str, Callable[[Context, Obj], Awaitable[Payload]]] = {
     "projected": projected.payload,
 }
 _FOLDERS = {
-    "emptyDir": "kubernetes.io~empty-dir",
+    "emptyDir": emptydir.FOLDER,
     "hostPath": "kubernetes.io~host-path",
     "nfs": "kubernetes.io~nfs",
     "configMap": "kubernetes.io~configmap",
@@ -141,7 +141,7 @@ class PodVolumes:
         if kind not in _SETUP:
             raise VolumeError(f"volume kind {kind} is not supported by this node")
         mounted = await _SETUP[kind](context, source)
-        if context.fs_group is not None and (kind == "emptyDir" or await self._is_local(kind, mounted)):
+        if context.fs_group is not None and (kind == "emptyDir" or mounted.own):
             policy = (self.pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy")
             if not mounted.readonly:
                 group, lazily = context.fs_group, policy == "OnRootMismatch"
@@ -150,14 +150,9 @@ class PodVolumes:
                 )
         return mounted
 
-    async def _is_local(self, kind: str, mounted: Mounted) -> bool:
-        """Claims on folders of Stablehand's own: fsGroup applies as to a local volume."""
-        inside = self._host.config.data_dir in mounted.path.parents
-        return kind in ("persistentVolumeClaim", "ephemeral") and inside and self.folder not in mounted.path.parents
-
     async def _write(self, context: Context, kind: str, source: Obj) -> Mounted:
         payload = await _PAYLOADS[kind](context, source)
-        atomic.write_payload(context.folder, payload.files, context.fs_group)
+        atomic.write_payload(context.folder, payload.files, context.fs_group, payload.owners)
         return Mounted(context.folder, True, payload.refs, payload.refresh_at)
 
     # -- refreshing

@@ -57,12 +57,29 @@ async def _token(context: Context, source: Obj, mode: int) -> Payload:
         ref = (accounts, context.namespace, account)
         raise VolumeError(f"failed to fetch token: {e}", ref) from None
     status = answer["status"]
-    # kubelet narrows the mode to 0600 where every container runs as one known user; 0644 serves all of them.
+    user, group = common_user(context.pod), context.fs_group
+    if user is not None or group is not None:
+        mode = 0o600  # with fsGroup the group may read it too: atomic sees to that
     now = time.time()
     try:
         life = max(60.0, parse_time(status["expirationTimestamp"]) - now)
     except (KeyError, ValueError):
         life = float(seconds)
     token = Payload({source["path"]: (status["token"].encode(), mode)}, refresh_at=now + min(life * 0.8, _DAY))
+    if user is not None:
+        token.owners[source["path"]] = user
     context.tokens[source["path"]] = token
     return token
+
+
+def common_user(pod: Obj) -> int | None:
+    """The user that every container runs as, where the pod says so."""
+    spec = pod["spec"]
+    inherited = (spec.get("securityContext") or {}).get("runAsUser")
+    kinds = ("initContainers", "containers", "ephemeralContainers")
+    users = {
+        (container.get("securityContext") or {}).get("runAsUser", inherited)
+        for kind in kinds
+        for container in spec.get(kind) or ()
+    }
+    return next(iter(users)) if len(users) == 1 else None

@@ -66,3 +66,35 @@ def test_an_applied_pod_keeps_its_tolerations_and_priority() -> None:
     pods.priority(core(), again)
     pods.default_tolerations(core(), again)
     assert again.obj == stored
+
+
+def runtimes(**classes: Any) -> Any:
+    """A core that has these RuntimeClasses."""
+    found = {("", name): SimpleNamespace(obj=obj) for name, obj in classes.items()}
+    return SimpleNamespace(storage=SimpleNamespace(collection=lambda res: found))
+
+
+def test_a_runtime_class_adds_its_overhead_and_its_place() -> None:
+    taint = {"key": "k", "operator": "Exists"}
+    heavy = {
+        "handler": "runc",
+        "overhead": {"podFixed": {"cpu": "10m"}},
+        "scheduling": {"nodeSelector": {"a": "b"}, "tolerations": [taint]},
+    }
+    have = runtimes(heavy=heavy, light={"handler": "runc"})
+    a = attributes(PODS, "CREATE", {"spec": {"runtimeClassName": "heavy", "containers": []}})
+    pods.runtime_class(have, a)
+    assert a.obj is not None
+    spec = a.obj["spec"]
+    assert spec["overhead"] == {"cpu": "10m"} and spec["nodeSelector"] == {"a": "b"} and spec["tolerations"] == [taint]
+    pods.runtime_class(have, a)  # admission may run twice
+    assert a.obj["spec"]["tolerations"] == [taint]
+    for spec, text in (
+        ({"runtimeClassName": "gone"}, 'RuntimeClass "gone" not found'),
+        ({"runtimeClassName": "heavy", "overhead": {"cpu": "1"}}, "doesn't match RuntimeClass's defined Overhead"),
+        ({"runtimeClassName": "light", "overhead": {"cpu": "1"}}, "without corresponding RuntimeClass"),
+        ({"runtimeClassName": "heavy", "nodeSelector": {"a": "c"}}, "conflict: runtimeClass.scheduling.nodeSelector"),
+    ):
+        with pytest.raises(StatusError) as caught:
+            pods.runtime_class(have, attributes(PODS, "CREATE", {"spec": spec}))
+        assert caught.value.code == 403 and text in caught.value.message

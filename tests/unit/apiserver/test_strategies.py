@@ -125,11 +125,27 @@ def test_qos() -> None:
             {"containers": [CONTAINER], "dnsPolicy": "None"},
             "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
         ),
+        (
+            {"containers": [{**CONTAINER, "lifecycle": {"preStop": {"sleep": {"seconds": 31}}}}]},
+            "spec.containers[0].lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than "
+            "terminationGracePeriodSeconds (30)",
+        ),
+        (
+            {"containers": [CONTAINER], "securityContext": {"sysctls": [{"name": "bar..", "value": "1"}]}},
+            'spec.securityContext.sysctls[0].name: Invalid value: "bar..": must have at most 253 characters and match '
+            "regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
+        ),
     ],
 )
 def test_pod_validation(spec: dict[str, Any], message: str) -> None:
     _, errors = made("pods", {"spec": spec})
     assert message in errors
+
+
+def test_a_hook_may_sleep_for_no_time_at_all() -> None:
+    hooks = {"preStop": {"sleep": {"seconds": 0}}}
+    _, errors = made("pods", {"spec": {"containers": [{**CONTAINER, "lifecycle": hooks}]}})
+    assert errors == []
 
 
 def test_pod_updates() -> None:
@@ -145,6 +161,32 @@ def test_pod_updates() -> None:
     assert errors == ["spec.containers: Forbidden: pod updates may not add or remove containers"]
     _, errors = changed("pods", pod, lambda p: p["spec"].update(tolerations=[{"operator": "Exists"}]))
     assert errors == []
+
+
+def test_pod_resizes() -> None:
+    strategy = strategy_for(resource("pods"))
+    limits = {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}
+    requests = {**limits, "cpu": "500m"}
+    spec = {
+        "containers": [{**CONTAINER, "resources": {"limits": limits, "requests": requests}}],
+        "initContainers": [{**CONTAINER, "name": "i", "resources": {"limits": limits}}],
+    }
+    old, _ = made("pods", {"spec": spec})
+
+    def resized(field: str = "containers", **resources: Any) -> str:
+        wanted = {"spec": {field: [{"name": old["spec"][field][0]["name"], "resources": resources}]}}
+        new = {**old, **wanted}
+        strategy.prepare_subresource(new, old, "resize")
+        return "; ".join(e.message() for e in strategy.validate_subresource(new, old, "resize"))
+
+    more = {**requests, "cpu": "600m"}
+    assert resized(limits={**limits, "cpu": "2"}, requests=more) == ""
+    cut = resized(limits={"cpu": "1", "ephemeral-storage": "1Gi"}, requests=more)
+    assert "resources.limits: Forbidden: resource limits cannot be removed" in cut
+    other = {**limits, "ephemeral-storage": "2Gi"}
+    assert resized(limits=other, requests=more) == "spec: Forbidden: only cpu and memory resources are mutable"
+    assert "QOS Class may not change" in resized(limits=limits, requests=limits)
+    assert "non-sidecar init containers are immutable" in resized("initContainers", limits={"cpu": "1"})
 
 
 def test_metadata() -> None:
@@ -358,7 +400,7 @@ def test_namespaces_and_rbac() -> None:
     _, errors = changed(key, binding, lambda b: b["roleRef"].update(name="other"))
     assert errors[0].endswith("cannot change roleRef")
     # Patroni's own manifest leaves a RoleBinding's subject without a namespace: it is the binding's.
-    account = {**binding, "subjects": [{"kind": "ServiceAccount", "name": "s"}]}
+    account = {"roleRef": binding["roleRef"], "subjects": [{"kind": "ServiceAccount", "name": "s"}]}
     assert made(key, account)[1] == []
     of_all = {**account, "roleRef": {"kind": "ClusterRole", "name": "r"}}
     assert made("clusterrolebindings.rbac.authorization.k8s.io", of_all)[1] == ["subjects[0].namespace: Required value"]

@@ -53,7 +53,7 @@ def test_service_variables() -> None:
 
 def env_of(spec: Obj, **more: Obj) -> dict[str, str]:
     pod = make_pod(containers=[container("c", **spec)])
-    maps: dict[str, Obj | None] = {"m": {"data": {"k": "v", "bad key": "x"}}}
+    maps: dict[str, Obj | None] = {"m": {"data": {"k": "v", "1-b": "x"}}}
     secrets: dict[str, Obj | None] = {"s": {"data": {"k": base64.b64encode(b"pw").decode()}}}
     return build_env(
         pod,
@@ -76,7 +76,7 @@ def test_sources() -> None:
     ]
     sources = [{"configMapRef": {"name": "m"}, "prefix": "p_"}, {"secretRef": {"name": "none", "optional": True}}]
     found = env_of({"env": env, "envFrom": sources})
-    assert found == {"p_k": "v", "M": "v", "S": "pw", "F": "10.0.0.5", "E": "v/v"}
+    assert found == {"p_k": "v", "p_1-b": "x", "M": "v", "S": "pw", "F": "10.0.0.5", "E": "v/v"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from stablehand.machinery.types import Obj
-from stablehand.node.probes.checks import check_http, check_tcp
+from stablehand.node.hooks import run_hook
+from stablehand.node.probes.checks import Doubt, answered, check_http, check_tcp
 from stablehand.node.probes.prober import Prober, Which
 
 
@@ -120,7 +121,9 @@ async def test_an_adopted_ready_container_stays_ready_until_it_fails() -> None:
 async def test_http_and_tcp_checks() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = await reader.readline()
-        code = b"500 no" if b"/bad" in line else b"302 Found" if b"/moved" in line else b"200 OK"
+        places = {b"/moved": b"/ok", b"/loop": b"/loop", b"/away": b"http://else.where/", b"/worse": b"bad"}
+        to = places.get(line.split()[1])
+        code = b"500 no" if b"/bad" in line else b"302 Found\r\nLocation: " + to if to is not None else b"200 OK"
         writer.write(b"HTTP/1.1 " + code + b"\r\nContent-Length: 0\r\n\r\n")
         writer.close()
 
@@ -131,6 +134,16 @@ async def test_http_and_tcp_checks() -> None:
     assert (await check_http(container, "127.0.0.1", {"port": port, "path": "moved"}, 5))[0]
     bad = await check_http(container, "127.0.0.1", {"port": port, "path": "/bad"}, 5)
     assert bad == (False, "HTTP probe failed with statuscode: 500")
+    worse = await check_http(container, "127.0.0.1", {"port": port, "path": "/worse"}, 5)
+    assert worse == bad and answered(*worse)
+    ok, text = await check_http(container, "127.0.0.1", {"port": port, "path": "/away"}, 5)
+    assert ok and isinstance(text, Doubt) and text.startswith("Probe terminated redirects")
+    ok, text = await check_http(container, "127.0.0.1", {"port": port, "path": "/loop"}, 5)
+    assert not ok and text.endswith("stopped after 10 redirects")
+    ok, text = await check_http(container, "127.0.0.1", {"port": port, "scheme": "HTTPS"}, 5)
+    assert not ok and text.endswith("http: server gave HTTP response to HTTPS client")
+    hook = {"httpGet": {"port": port, "scheme": "HTTPS", "path": "/bad"}}
+    assert await run_hook(Any, container, "id", "127.0.0.1", hook, 5) is None  # type: ignore[arg-type]
     assert (await check_tcp("127.0.0.1", port, 5))[0]
     server.close()
     await server.wait_closed()

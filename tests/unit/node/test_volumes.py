@@ -17,6 +17,7 @@ from stablehand.node.volumes.configmap import choose
 from stablehand.node.volumes.contract import ClaimError, Context, Host, VolumeError
 from stablehand.node.volumes.manager import SetupFailed
 from stablehand.node.volumes.nfs import own_export
+from stablehand.node.volumes.projected import common_user
 from stablehand.node.volumes.subpath import open_inside
 from tests.unit.node.fakeapi import FakeApi
 from tests.unit.node.pods import make_pod
@@ -54,6 +55,25 @@ def test_a_folder_shows_the_last_payload_and_nothing_else(payloads: list[dict[st
 def test_payload_paths_stay_inside(tmp_path: Path, path: str) -> None:
     with pytest.raises(ValueError, match="invalid path"):
         write_payload(tmp_path / "v", {path: (b"", 0o644)})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
+def test_files_belong_to_whom_they_should(tmp_path: Path) -> None:
+    write_payload(tmp_path / "v", {"token": (b"t", 0o600), "other": (b"o", 0o644)}, 2000, {"token": 1000})
+    found = {name: (tmp_path / "v" / name).stat() for name in ("token", "other")}
+    modes = {name: (info.st_uid, info.st_gid, info.st_mode & 0o777) for name, info in found.items()}
+    assert modes == {"token": (1000, 2000, 0o640), "other": (0, 2000, 0o644)}
+
+
+@pytest.mark.parametrize(
+    ("inherited", "users", "expected"),
+    [(1, [None, 1], 1), (1, [2, None], None), (None, [3, 3], 3), (None, [None], None)],
+)
+def test_the_user_that_all_containers_share(
+    inherited: int | None, users: list[int | None], expected: int | None
+) -> None:
+    containers = [{"name": f"c{i}", "securityContext": {"runAsUser": u} if u else {}} for i, u in enumerate(users)]
+    assert common_user(make_pod(containers=containers, securityContext={"runAsUser": inherited})) == expected
 
 
 def test_items_choose_keys() -> None:

@@ -183,6 +183,23 @@ async def test_immediate_claim_must_be_bound(world: World) -> None:
         await settle(lambda: "pod has unbound immediate PersistentVolumeClaims" in world.why("p"))
 
 
+async def test_a_claim_for_one_pod_alone(world: World) -> None:
+    spec = {"accessModes": ["ReadWriteOncePod"], "volumeName": "v1"}
+    claim = {"metadata": {"name": "c", "namespace": "ns", "annotations": {BIND_COMPLETED: "yes"}}, "spec": spec}
+    uses = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+    async with world.run():
+        await world.client.create(NODES, node("a"))
+        volume = {"metadata": {"name": "v1"}, "spec": {"capacity": {"storage": "1Gi"}}}
+        await world.client.create(resource("persistentvolumes"), volume)
+        await world.client.create(CLAIMS, claim)
+        await world.client.create(PODS, pod("p", volumes=uses))
+        await settle(lambda: world.where("p") == "a")
+        await world.client.create(PODS, pod("q", volumes=uses))
+        await settle(lambda: "ReadWriteOncePod access mode" in world.why("q"))
+        await world.client.delete(PODS, "p", "ns", grace=0)
+        await settle(lambda: world.where("q") == "a")
+
+
 async def test_preemption(world: World) -> None:
     async with world.run():
         await world.client.create(NODES, node("a", cpu="1"))

@@ -1,0 +1,83 @@
+"""Whether this node takes a pod at all, as kubelet decides it before anything is made: its system, unsafe
+sysctls, room. Pure.
+
+A refused pod fails for good, with the reason in its status and an event. What the scheduler looks at beforehand (labels,
+taints, ports) is not looked at again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from stablehand.machinery.podresources import Amounts, amounts, pod_requests
+from stablehand.machinery.types import Obj
+
+# kubelet's list of sysctls that are separate for each pod and cannot harm others.
+_SAFE_SYSCTLS = frozenset(
+    (
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_wmem",
+    )
+)
+
+
+def refusal(pod: Obj, others: Iterable[Obj], allocatable: Mapping[str, str]) -> tuple[str, str] | None:
+    """(reason, message) when the pod must fail here, else None. `others` are the node's pods that are not over yet."""
+    if (pod["spec"].get("os") or {}).get("name") not in (None, "linux"):
+        return "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"
+    if (pod["spec"].get("nodeSelector") or {}).get("kubernetes.io/os", "linux") != "linux":
+        text = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+        return "PodOSSelectorNodeLabelDoesNotMatch", text
+    if problem := _sysctls(pod):
+        return "SysctlForbidden", f"forbidden sysctl: {problem}"
+    if short := shortage(pod_requests(pod["spec"]), others, allocatable):
+        name, asked, used, capacity = short
+        text = f"Node didn't have enough resource: {name}, requested: {asked}, used: {used}, capacity: {capacity}"
+        return f"OutOf{name}", text
+    return None
+
+
+def sysctl_name(name: str) -> str:
+    """With dots between its parts: where the first separator is a slash, slashes and dots change places."""
+    at = min((i for i in (name.find("."), name.find("/")) if i >= 0), default=-1)
+    return name.translate(str.maketrans("./", "/.")) if at >= 0 and name[at] == "/" else name
+
+
+def _sysctls(pod: Obj) -> str:
+    spec = pod["spec"]
+    for entry in (spec.get("securityContext") or {}).get("sysctls") or ():
+        name = sysctl_name(entry["name"])
+        if name not in _SAFE_SYSCTLS:
+            return f'"{name}" not allowlisted'
+        if name.startswith("net.") and spec.get("hostNetwork"):
+            return f'"{name}" not allowed with host net enabled'
+        if name.startswith("kernel.shm") and spec.get("hostIPC"):
+            return f'"{name}" not allowed with host ipc enabled'
+    return ""
+
+
+def shortage(asked: Amounts, others: Iterable[Obj], allocatable: Mapping[str, str]) -> tuple[str, int, int, int] | None:
+    """The first resource of which too little is left: (name, asked, used, capacity)."""
+    used: Amounts = {}
+    count = 0
+    for other in others:
+        count += 1
+        for name, value in pod_requests(other["spec"]).items():
+            used[name] = used.get(name, 0) + value
+    capacity = amounts(dict(allocatable))
+    if count + 1 > capacity.get("pods", count + 1):
+        return "pods", 1, count, capacity["pods"]
+    for name, value in sorted(asked.items()):
+        if value and used.get(name, 0) + value > capacity.get(name, 0):
+            return name, value, used.get(name, 0), capacity.get(name, 0)
+    return None
