@@ -20,6 +20,7 @@ from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj, copy_object
 from stablehand.store.contract import RevisionMismatch
 
+_RBAC = "rbac.authorization.k8s.io"
 NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
 
@@ -47,16 +48,16 @@ def _namespace(name: str) -> Obj:
 def _objects(core: Core) -> Iterable[tuple[Resource, Obj]]:
     for name in NAMESPACES:
         yield resource("namespaces"), _namespace(name)
-    rbac = "rbac.authorization.k8s.io"
     for role in bootstrap_roles.cluster_roles():
-        yield resource(f"clusterroles.{rbac}"), role
+        yield resource(f"clusterroles.{_RBAC}"), role
     for binding in bootstrap_roles.cluster_role_bindings():
-        yield resource(f"clusterrolebindings.{rbac}"), binding
+        yield resource(f"clusterrolebindings.{_RBAC}"), binding
     for role in bootstrap_roles.roles():
-        yield resource(f"roles.{rbac}"), role
+        yield resource(f"roles.{_RBAC}"), role
     for binding in bootstrap_roles.role_bindings():
-        yield resource(f"rolebindings.{rbac}"), binding
+        yield resource(f"rolebindings.{_RBAC}"), binding
     yield resource("servicecidrs.networking.k8s.io"), _service_cidr(core)
+    yield resource("configmaps"), _token_tracking(core)
     classes = resource("priorityclasses.scheduling.k8s.io")
     yield (
         classes,
@@ -96,6 +97,16 @@ def _authentication(core: Core) -> Obj:
     }
 
 
+def _token_tracking(core: Core) -> Obj:
+    """Since when the use of tokens in Secrets is written on them."""
+    return {
+        "kind": "ConfigMap",
+        "apiVersion": "v1",
+        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
+        "data": {"since": format_time(core.clock())[:10]},
+    }
+
+
 def _service_cidr(core: Core) -> Obj:
     ready = {
         "type": "Ready",
@@ -121,8 +132,11 @@ async def run(core: Core) -> None:
         collection = core.storage.collection(res)
         meta = obj["metadata"]
         key = (meta.get("namespace", ""), meta["name"])
-        if collection.get(key) is None:
+        entry = collection.get(key)
+        if entry is None:
             writes.append(_make(core, collection, key, _stamped(obj, now)))
+        elif res.group == _RBAC and (reconciled := bootstrap_roles.reconciled(entry.obj, obj)) is not None:
+            writes.append(_put(core, collection, key, reconciled, entry.revision))
     await asyncio.gather(*writes)
     await _kubernetes_service(core, now)
     await _ensure(core, resource("configmaps"), _authentication(core), now, ("data",))
@@ -130,8 +144,12 @@ async def run(core: Core) -> None:
 
 async def _make(core: Core, collection: Collection, key: Key, obj: Obj) -> None:
     """Writes a new object, unless another API server on the same store has just made it."""
+    await _put(core, collection, key, obj, 0)
+
+
+async def _put(core: Core, collection: Collection, key: Key, obj: Obj, expect: int) -> None:
     with contextlib.suppress(RevisionMismatch):
-        await core.storage.put(collection, key, obj, 0)
+        await core.storage.put(collection, key, obj, expect)
 
 
 def _stamped(obj: Obj, now: str) -> Obj:

@@ -289,6 +289,26 @@ def role_bindings() -> list[Obj]:
     return out
 
 
+def reconciled(stored: Obj, wanted: Obj) -> Obj | None:
+    """A stored role or binding with what this version's has and it lacks; None when nothing is missing, or when its
+    autoupdate annotation says to leave it alone. What somebody added stays (upstream's reconciliation at start)."""
+    if (stored["metadata"].get("annotations") or {}).get(next(iter(_AUTO))) == "false":
+        return None
+    out = dict(stored)
+    field = "subjects" if "subjects" in wanted else "rules"
+    if "aggregationRule" not in wanted:
+        have = stored.get(field) or []
+        missing = [item for item in wanted.get(field) or () if item not in have]
+        if missing:
+            out[field] = [*have, *missing]
+    labels, have_labels = wanted["metadata"]["labels"], stored["metadata"].get("labels") or {}
+    if any(have_labels.get(k) != v for k, v in labels.items()):
+        out["metadata"] = {**stored["metadata"], "labels": {**have_labels, **labels}}
+    if out == stored:
+        return None
+    return {**out, "metadata": dict(out["metadata"])}
+
+
 def _object(kind: str, name: str, labels: dict[str, str], **fields: object) -> Obj:
     meta = {"name": name, "labels": labels, "annotations": dict(_AUTO)}
     return {"kind": kind, "apiVersion": "rbac.authorization.k8s.io/v1", "metadata": meta, **fields}
