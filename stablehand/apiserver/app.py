@@ -18,6 +18,7 @@ from stablehand.apiserver.contract import Answer, Request, RequestInfo, Response
 from stablehand.apiserver.core import Core, ServerConfig
 from stablehand.apiserver.custom import CustomResources
 from stablehand.apiserver.info import check_timeout, request_info
+from stablehand.apiserver.metricsapi import MetricsApi
 from stablehand.apiserver.outbound import Outbound
 from stablehand.apiserver.registry import Registry
 from stablehand.apiserver.storage.storage import Storage
@@ -75,6 +76,8 @@ class ApiServer:
         self.custom.start()
         await bootstrap.run(core)
         core.aggregation = self._aggregation = Aggregation(core)
+        self._metrics_api = MetricsApi(core)
+        self._metrics_api.start()
         await core.aggregation.start()
         self.ready = True
 
@@ -121,6 +124,8 @@ class ApiServer:
                 f"{res.api_version} {res.kind} is deprecated and no longer served by Kubernetes; "
                 f"use {res.storage[0]}/{res.storage[1]} {res.kind}"
             )
+        if res.group == "metrics.k8s.io" and res.kind in ("NodeMetrics", "PodMetrics"):
+            return await self._metrics_api.handle(request)
         if info.subresource:
             return await self._subresource(request)
         if res.verbs == ("create",) or res.key == "componentstatuses":

@@ -6,6 +6,7 @@ legacytokens.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from typing import Any
 
@@ -34,7 +35,8 @@ class TokenIssuer:
             raise ValueError("the service account key must be an EC P-256 private key")
         self._key = key
         self._public: EllipticCurvePublicKey = key.public_key()
-        self._key_id = accounttokens.key_id(self._public)
+        spki = self._public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        self._key_id = hashlib.sha256(spki).hexdigest()[:43]
         self.issuer = issuer
         self._storage = storage
         self._legacy = LegacyTokens(storage)

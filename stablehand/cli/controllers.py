@@ -48,9 +48,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _keys(args: argparse.Namespace) -> dict[str, Any]:
     """The certificates and keys that were given, as ControllersConfig names them. Raises LaunchError."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     from stablehand.controllers.certificates import Authority, AuthorityError
+    from stablehand.controllers.serviceaccounttokens import Signer
 
     cert, key = args.cluster_signing_cert_file, args.cluster_signing_key_file
     if (cert is None) != (key is None):
@@ -68,8 +67,8 @@ def _keys(args: argparse.Namespace) -> dict[str, Any]:
             raise LaunchError(f"--cluster-signing-cert-file {cert}, --cluster-signing-key-file {key}: {e}") from e
     if found["account_key"]:
         try:
-            load_pem_private_key(found["account_key"], None)
-        except (ValueError, TypeError) as e:
+            Signer(found["account_key"])
+        except ValueError as e:
             file = args.service_account_private_key_file
             raise LaunchError(f"--service-account-private-key-file {file}: {e}") from e
     return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stablehand.client import Client
+from stablehand.controllers.certificates import ApprovingController, Authority, CleanerController, SigningController
 from stablehand.controllers.clusterroles import ClusterRoleAggregationController
 from stablehand.controllers.cronjob import CronJobController
 from stablehand.controllers.daemonset import DaemonSetController
@@ -21,11 +22,15 @@ from stablehand.controllers.garbagecollector import GarbageCollector
 from stablehand.controllers.job import JobController
 from stablehand.controllers.namespace import NamespaceController
 from stablehand.controllers.nodelifecycle import NodeLifecycleController
+from stablehand.controllers.nodettl import TtlController
 from stablehand.controllers.persistentvolume import PersistentVolumeController
+from stablehand.controllers.podautoscaler import PodAutoscalerController
 from stablehand.controllers.podgc import PodCollector
+from stablehand.controllers.policystatus import PolicyStatusController
 from stablehand.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from stablehand.controllers.resourcequota import ResourceQuotaController
 from stablehand.controllers.serviceaccount import RootCaController, ServiceAccountController
+from stablehand.controllers.serviceaccounttokens import Signer, TokenController
 from stablehand.controllers.servicecidrs import ServiceCidrController
 from stablehand.controllers.statefulset import StatefulSetController
 from stablehand.controllers.tainteviction import TaintEvictionController
@@ -49,6 +54,8 @@ class ControllersConfig:
 
     `enable` names controllers as --controllers of kube-controller-manager does: "*", "name", "-name".
     `client_for` gives a controller's own client (its own service account) where that is wanted.
+    `signing_cert` and `signing_key` are the cluster's authority, `account_key` the private key of service account
+    tokens, all PEM; the controllers that need one are left out without it.
     """
 
     client: Client
@@ -57,6 +64,9 @@ class ControllersConfig:
     enable: tuple[str, ...] = ("*",)
     leader_elect: bool = False
     client_for: Callable[[str], Client] | None = None
+    signing_cert: bytes = b""
+    signing_key: bytes = b""
+    account_key: bytes = b""
 
 
 Maker = Callable[[Client, Informers], Controller]
@@ -89,10 +99,21 @@ def makers(config: ControllersConfig, catalog: Catalog) -> dict[str, Maker]:
         "taint-eviction": TaintEvictionController,
         "pod-garbage-collector": PodCollector,
         "disruption": DisruptionController,
+        "ttl": TtlController,
         "clusterrole-aggregation": ClusterRoleAggregationController,
         "service-cidr": ServiceCidrController,
+        "validatingadmissionpolicy-status": PolicyStatusController,
         "resourcequota": lambda c, i: ResourceQuotaController(c, i, catalog),
+        "horizontal-pod-autoscaler": lambda c, i: PodAutoscalerController(c, i, catalog),
+        "certificatesigningrequest-approving": ApprovingController,
+        "certificatesigningrequest-cleaner": CleanerController,
     }
+    if config.signing_key:
+        out["certificatesigningrequest-signing"] = lambda c, i: SigningController(
+            c, i, Authority(config.signing_cert, config.signing_key)
+        )
+    if config.account_key:
+        out["serviceaccount-token"] = lambda c, i: TokenController(c, i, Signer(config.account_key), config.ca_pem)
     if config.ca_pem:
         out["root-ca-certificate-publisher"] = lambda c, i: RootCaController(c, i, config.ca_pem)
     return out
@@ -101,7 +122,7 @@ def makers(config: ControllersConfig, catalog: Catalog) -> dict[str, Maker]:
 def names() -> list[str]:
     """Every controller's name, as `ControllersConfig.enable` takes them."""
     nothing: Any = None  # the names depend on neither client nor catalog
-    return sorted(makers(ControllersConfig(nothing, ca_pem="-"), nothing))
+    return sorted(makers(ControllersConfig(nothing, ca_pem="-", signing_key=b"-", account_key=b"-"), nothing))
 
 
 def is_enabled(name: str, enable: tuple[str, ...]) -> bool:

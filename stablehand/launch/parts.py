@@ -151,6 +151,7 @@ def node_config(config: UpConfig, pki: Pki | None, client: Any) -> Any:
         cluster_domain=config.cluster_domain,
         exports=(str(config.nfs),) if config.nfs else (),
         mirrors=mirrors(config.registry_mirrors),
+        insecure_registries=config.insecure_registries,
         stop_pods_on_exit=config.stop_pods,
         **serving,
     )

@@ -5,11 +5,7 @@ The token controller signs them, the API server checks them. Bound tokens (Token
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
-
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from stablehand.machinery.types import Obj
 
@@ -23,12 +19,6 @@ ISSUER = "kubernetes/serviceaccount"
 _CLAIM = "kubernetes.io/serviceaccount/"
 _NAMESPACE, _SECRET = _CLAIM + "namespace", _CLAIM + "secret.name"
 _NAME, _UID = _CLAIM + "service-account.name", _CLAIM + "service-account.uid"
-
-
-def key_id(key: EllipticCurvePublicKey) -> str:
-    """The `kid` of tokens signed with this key's private half."""
-    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).hexdigest()[:43]
 
 
 def username(namespace: str, name: str) -> str:

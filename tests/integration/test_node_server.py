@@ -183,6 +183,9 @@ async def test_stats_and_access(served: Served) -> None:
     await node.ready("one")
     assert 'pod="one"' in await served.text("/metrics/resource")
     assert '"name":"one"' in await served.text("/stats/summary")
+    assert 'container_memory_working_set_bytes{container="' in await served.text("/metrics/cadvisor")
+    assert "kubelet_running_pods 1" in await served.text("/metrics")
+    assert (await served.text("/metrics/probes")) == ""  # the pod has none
     assert '"kind":"PodList"' in await served.text("/pods")
     for user, code in ((None, 401), ("other", 503)):
         async with served.session(user) as session, session.get(served.url + "/pods") as answer:

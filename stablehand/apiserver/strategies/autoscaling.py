@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy
-from stablehand.machinery.fielderrors import FieldError, invalid, required
+from stablehand.machinery import quantity
+from stablehand.machinery.fielderrors import FieldError, forbidden, invalid, required
 from stablehand.machinery.types import Obj
 
 _UP = [
@@ -84,7 +85,49 @@ def _metric(metric: Obj, path: str) -> list[FieldError]:
             errors.append(required(f"{path}.{key}.target.averageUtilization", text))
         if used is not None and used < 1:
             errors.append(invalid(f"{path}.{key}.target.averageUtilization", used, "must be greater than 0"))
+        if used is not None and value is not None:
+            text = "may not set both a target raw value and a target utilization"
+            errors.append(forbidden(f"{path}.{key}.target.averageValue", text))
+        if kind == "ContainerResource":
+            named = source.get("container")
+            errors.extend(checks.must_have(named, f"{path}.{key}.container", "must specify a container"))
+        return errors
+    return errors + _measured(kind, source, f"{path}.{key}")
+
+
+def _measured(kind: str, source: Obj, path: str) -> list[FieldError]:
+    """A metric of the custom or external metrics APIs."""
+    target = source.get("target") or {}
+    name = (source.get("metric") or {}).get("name")
+    errors = checks.must_have(name, f"{path}.metric.name", "must specify a metric name")
+    if kind == "Object":
+        for field in ("kind", "name"):
+            errors.extend(
+                checks.must_have((source.get("describedObject") or {}).get(field), f"{path}.describedObject.{field}")
+            )
+    value, average = target.get("value"), target.get("averageValue")
+    if kind == "Pods":
+        if average is None or not _positive(average):
+            text = "must specify a positive target averageValue"
+            errors.append(required(f"{path}.target.averageValue", text))
+        return errors
+    if value is None and average is None:
+        text = "must set either a target value for metric or a per-pod target"
+        errors.append(required(f"{path}.target.averageValue", text))
+    if value is not None and average is not None and kind == "External":
+        text = "may not set both a target value for metric and a per-pod target"
+        errors.append(forbidden(f"{path}.target.value", text))
+    for field, given in (("value", value), ("averageValue", average)):
+        if given is not None and not _positive(given):
+            errors.append(invalid(f"{path}.target.{field}", given, "must be positive"))
     return errors
+
+
+def _positive(text: str) -> bool:
+    try:
+        return quantity.parse(text) > 0
+    except quantity.QuantityError:
+        return True  # what is no quantity is refused for that
 
 
 def _rules(rules: Obj, path: str) -> list[FieldError]:

@@ -6,6 +6,7 @@ import re
 
 from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy
+from stablehand.apiserver.strategies.jobpolicies import validate_policies
 from stablehand.apiserver.strategies.metadata import immutable, validate_labels
 from stablehand.apiserver.strategies.poddefaults import default_template
 from stablehand.apiserver.strategies.podspec import template_labels_match, validate_template
@@ -119,7 +120,7 @@ def validate_job_spec(spec: Obj, path: str) -> list[FieldError]:
     policies = ("Failed", "TerminatingOrFailed")
     policy = spec.get("podReplacementPolicy")
     errors.extend(checks.optional_one_of(policy, policies, f"{path}.podReplacementPolicy"))
-    return errors
+    return errors + validate_policies(spec, path)
 
 
 class CronJobStrategy(Strategy):

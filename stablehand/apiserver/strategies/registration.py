@@ -149,6 +149,7 @@ def _decisions(new: Obj, old: Obj) -> list[FieldError]:
 
 
 class APIServiceStrategy(Strategy):
+    any_finalizer = True
     name_rule = staticmethod(path_name)
 
     def default(self, obj: Obj) -> None:

@@ -18,7 +18,7 @@ from stablehand.machinery.resources import Resource
 from stablehand.machinery.times import parse_time
 from stablehand.machinery.types import Obj
 
-_MODULES = ("workloads", "network", "storage", "cluster", "policy")
+_MODULES = ("workloads", "network", "storage", "cluster", "policy", "metrics")
 _printers: dict[str, Printer] = {}
 _DEFAULT = Printer(columns("Name,Age"), lambda obj, now: [obj["metadata"].get("name", ""), age(obj, now)])
 

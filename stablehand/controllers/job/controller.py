@@ -1,7 +1,8 @@
 """Runs the pods of jobs, and counts each that ends exactly once, whatever crashes in between.
 
 A pod keeps a finalizer until its end is counted: first its uid goes into status.uncountedTerminatedPods, then the
-finalizer goes, then the uid becomes a number.
+finalizer goes, then the uid becomes a number. How a job will end is written (SuccessCriteriaMet, FailureTarget) before
+its pods let go of it, that it has ended when none of them runs any more.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from stablehand.client import ApiError, Client, Conflict, NotFound
-from stablehand.controllers.job import counting, indexes
+from stablehand.controllers.job import counting, indexes, perindex
 from stablehand.controllers.job.counting import FINALIZER, Tally, Verdict
+from stablehand.controllers.job.podmaking import make_pod
 from stablehand.machinery import meta
 from stablehand.machinery.conditions import get_condition, set_condition
-from stablehand.machinery.hashing import random_suffix
 from stablehand.machinery.pods import change_matters, deletion_order
-from stablehand.machinery.podtemplates import pod_from_template
 from stablehand.machinery.resources import resource
 from stablehand.machinery.selectors import SelectorError, from_label_selector
 from stablehand.machinery.times import format_time, parse_time
@@ -31,6 +32,33 @@ log = logging.getLogger("stablehand.job")
 
 JOBS = resource("jobs.batch")
 _MAX_UNCOUNTED = 500
+
+
+@dataclass(slots=True)
+class _Work:
+    """One look at one job. `active` is what runs after it, `ended` what it deleted."""
+
+    job: Obj
+    status: Obj
+    pods: list[Obj]
+    tally: Tally
+    now: float
+    active: list[Obj] = field(default_factory=list)
+    ended: list[Obj] = field(default_factory=list)
+    given_up: set[int] = field(default_factory=set)  # indexes that failed for good
+    waiting: dict[int, Obj] = field(default_factory=dict)  # failed pods by index, until they are replaced
+    after: float | None = None
+
+    def again_after(self, seconds: float) -> None:
+        self.after = seconds if self.after is None else min(self.after, seconds)
+
+
+def _set_counts(status: Obj, active: int, ready: int, terminating: int) -> None:
+    status["ready"], status["terminating"] = ready, terminating
+    if active:
+        status["active"] = active
+    else:
+        status.pop("active", None)
 
 
 class JobController(Controller):
@@ -99,86 +127,104 @@ class JobController(Controller):
 
     async def _sync(self, job: Obj, pods: list[Obj]) -> Result | None:
         now = self._clock()
-        over = counting.is_finished(job)
-        if over:
-            for pod in pods:
-                if FINALIZER in (pod["metadata"].get("finalizers") or ()):
-                    await self._drop_finalizer(pod)
+        if counting.is_finished(job):
+            await asyncio.gather(*(self._drop_finalizer(pod) for pod in pods))
             return None
         status = copy_object(job.get("status") or {})
-        self._note_suspension(job, status, now)
         if not status.get("startTime") and not job["spec"].get("suspend"):
             status["startTime"] = format_time(now)
-        tally = counting.tally(job, pods)
-        job, status = await self._count(job, status, pods, tally)
-        verdict = counting.verdict(job, status, tally, now)
+        work = _Work(job, status, pods, counting.tally(job, pods), now)
+        tally = work.tally
+        if perindex.is_used(job):
+            work.given_up = perindex.failed_indexes(job, pods)
+            work.waiting = perindex.waiting_for_replacement(job, pods, tally.active, tally.done | work.given_up)
+        verdict = counting.verdict(job, tally, work.given_up, now)
         error: Exception | None = None
-        after: float | None = None
-        active = tally.active
         if verdict is not None:
-            if verdict.kind == "Failed" or counting.is_indexed(job):
-                await self._delete(job, active)
-                status["terminating"] = tally.terminating + len(active)
-                active = []
-            self._conclude(job, status, verdict, now)
+            # Those that still run count as failed when the job has: their finalizers go once they are counted.
+            work.active, work.ended = [], tally.active
+            await self._delete(job, tally.active, release=False)
         else:
-            active, error, after = await self._manage(job, status, tally, now)
-        status["active"], status["ready"] = len(active), tally.ready if verdict is None else 0
-        status.setdefault("terminating", 0)
-        if verdict is None:
-            status["terminating"] = tally.terminating
-        status.pop("active", None) if not status["active"] else None
-        await self._write(job, status)
-        if verdict is not None:
-            self.events.event(
-                job,
-                "Normal" if verdict.kind == "Complete" else "Warning",
-                "Completed" if verdict.kind == "Complete" else verdict.reason,
-                "Job completed" if verdict.kind == "Complete" else verdict.message,
-            )
+            error = await self._manage(work)
+            verdict = counting.completed(job, tally.succeeded, len(work.active))
+            if verdict is None:
+                self._note_suspension(work)
+        await self._track(work, verdict)
         if error is not None:
             raise error
         limit, start = job["spec"].get("activeDeadlineSeconds"), status.get("startTime")
         if limit is not None and start and verdict is None and not job["spec"].get("suspend"):
-            left = max(0.01, parse_time(start) + limit - now)
-            after = left if after is None else min(after, left)
-        return Result(after=after) if after is not None else None
+            work.again_after(max(0.01, parse_time(start) + limit - now))
+        return Result(after=work.after) if work.after is not None else None
 
-    async def _count(self, job: Obj, status: Obj, pods: list[Obj], tally: Tally) -> tuple[Obj, Obj]:
-        """Turns pods that ended into numbers, in two steps that survive a crash between them."""
-        uncounted = {k: list(v) for k, v in (status.get("uncountedTerminatedPods") or {}).items()}
-        room = _MAX_UNCOUNTED
-        by_uid = {meta.uid(pod): pod for pod in pods}
-        for field, fresh in (("succeeded", tally.fresh_succeeded), ("failed", tally.fresh_failed)):
-            for pod in fresh[:room]:
-                uncounted.setdefault(field, []).append(meta.uid(pod))
-        done = indexes.parse(status.get("completedIndexes"))
-        if counting.is_indexed(job):
-            for pod in tally.fresh_succeeded:
-                index = indexes.of(pod)
-                if index is not None and index < int(job["spec"].get("completions") or 0):
-                    done.add(index)
-            if done:
-                status["completedIndexes"] = indexes.write(done)
-        if any(uncounted.values()):
+    async def _track(self, work: _Work, verdict: Verdict | None) -> None:
+        """Writes what was found: first which pods are being counted and how the job will end, then, when their
+        finalizers are gone, the numbers, and that it has ended once nothing runs any more."""
+        job, status, tally = work.job, work.status, work.tally
+        uncounted, release, complete = self._to_count(work, verdict)
+        if tally.done or status.get("completedIndexes"):
+            status["completedIndexes"] = indexes.write(tally.done)
+        if perindex.is_used(job):
+            status["failedIndexes"] = indexes.write(work.given_up)
+        is_new = verdict is not None and self._note_condition(status, verdict.interim, verdict, work.now)
+        terminating = len(tally.terminating) + len(work.ended)
+        _set_counts(status, len(work.active), 0 if verdict is not None else tally.ready, terminating)
+        if is_new or any(uncounted.values()):
             status["uncountedTerminatedPods"] = {k: v for k, v in uncounted.items() if v}
-            job = await self._write(job, status)
+            job = work.job = await self._write(job, status)
             status = copy_object(job.get("status") or {})
-            marked = [by_uid[uid] for uids in uncounted.values() for uid in uids if uid in by_uid]
-            await asyncio.gather(*(self._drop_finalizer(pod) for pod in marked))
-            if not counting.is_indexed(job):
-                status["succeeded"] = int(status.get("succeeded") or 0) + len(uncounted.get("succeeded", ()))
-            status["failed"] = int(status.get("failed") or 0) + len(uncounted.get("failed", ()))
-            for field in ("succeeded", "failed"):
-                if not status.get(field):
-                    status.pop(field, None)
+        await asyncio.gather(*(self._drop_finalizer(pod) for pod in release))
+        for outcome, uids in uncounted.items():
+            if uids and not (outcome == "succeeded" and counting.is_indexed(job)):
+                status[outcome] = int(status.get(outcome) or 0) + len(uids)
+        if counting.is_indexed(job) and tally.done:
+            status["succeeded"] = len(tally.done)
         status["uncountedTerminatedPods"] = {}
-        if counting.is_indexed(job) and done:
-            status["succeeded"] = len(done)
-        await asyncio.gather(*(self._drop_finalizer(pod) for pod in tally.ignored))
-        return job, status
+        over = verdict is not None and complete and not terminating
+        if over and verdict is not None:
+            self._note_condition(status, counting.ENDS[verdict.interim], verdict, work.now)
+            if verdict.is_success:
+                status["completionTime"] = format_time(work.now)
+        await self._write(job, status)
+        if over and verdict is not None:
+            self._failures.pop(meta.uid(job), None)
+            if verdict.is_success:
+                self.events.event(job, "Normal", "Completed", "Job completed")
+            else:
+                self.events.event(job, "Warning", verdict.reason, verdict.message)
 
-    def _note_suspension(self, job: Obj, status: Obj, now: float) -> None:
+    def _to_count(self, work: _Work, verdict: Verdict | None) -> tuple[dict[str, list[str]], list[Obj], bool]:
+        """(uids to count as succeeded and failed, pods that lose their finalizer, whether these are all)."""
+        tally, job = work.tally, work.job
+        uncounted = {k: list(v) for k, v in ((job.get("status") or {}).get("uncountedTerminatedPods") or {}).items()}
+        known = {uid for uids in uncounted.values() for uid in uids}
+        release = [pod for pod in work.pods if meta.uid(pod) in known and counting.has_finalizer(pod)]
+        keep = set() if verdict is not None else {meta.uid(pod) for pod in work.waiting.values()}
+        failed = [pod for pod in tally.fresh_failed if meta.uid(pod) not in keep]
+        ignored = [pod for pod in tally.ignored if meta.uid(pod) not in keep]
+        rest = []
+        if verdict is not None:
+            seen = known | {meta.uid(pod) for pod in (*failed, *ignored)}
+            running = (*tally.active, *tally.terminating)
+            rest = [p for p in running if counting.has_finalizer(p) and meta.uid(p) not in seen]
+            if not verdict.is_success:
+                failed, rest = [*failed, *rest], []
+        fresh = [("succeeded", p) for p in tally.fresh_succeeded] + [("failed", p) for p in failed]
+        for outcome, pod in fresh[:_MAX_UNCOUNTED]:
+            release.append(pod)
+            if outcome == "failed" or not counting.is_indexed(job):
+                uncounted.setdefault(outcome, []).append(meta.uid(pod))
+        return uncounted, [*release, *ignored, *rest], len(fresh) <= _MAX_UNCOUNTED
+
+    def _note_condition(self, status: Obj, kind: str, verdict: Verdict, now: float) -> bool:
+        changed = set_condition(status, kind, "True", verdict.reason, verdict.message, now)
+        condition = get_condition(status, kind)
+        if changed and condition is not None:
+            condition["lastProbeTime"] = format_time(now)
+        return changed
+
+    def _note_suspension(self, work: _Work) -> None:
+        job, status, now = work.job, work.status, work.now
         suspended = get_condition(status, "Suspended")
         if job["spec"].get("suspend"):
             if suspended is None or suspended.get("status") != "True":
@@ -190,48 +236,50 @@ class JobController(Controller):
             status["startTime"] = format_time(now)
             self.events.event(job, "Normal", "Resumed", "Job resumed")
 
-    def _conclude(self, job: Obj, status: Obj, verdict: Verdict, now: float) -> None:
-        first = "SuccessCriteriaMet" if verdict.kind == "Complete" else "FailureTarget"
-        for kind in (first, verdict.kind):
-            set_condition(status, kind, "True", verdict.reason, verdict.message, now)
-            condition = get_condition(status, kind)
-            if condition is not None:
-                condition["lastProbeTime"] = format_time(now)
-        if verdict.kind == "Complete":
-            status["completionTime"] = format_time(now)
-        self._failures.pop(meta.uid(job), None)
-
     # -- pods
 
-    async def _manage(
-        self, job: Obj, status: Obj, tally: Tally, now: float
-    ) -> tuple[list[Obj], Exception | None, float | None]:
-        active = tally.active
-        wanted = counting.wanted_active(job, status, len(active))
-        if len(active) > wanted:
-            doomed = deletion_order(active, {}, now)[: len(active) - wanted]
-            await self._delete(job, doomed)
+    async def _manage(self, work: _Work) -> Exception | None:
+        """Makes the pods that are missing, or takes away those too many; `work.active` is what runs then."""
+        job, tally, now = work.job, work.tally, work.now
+        active = work.active = tally.active
+        wanted = counting.wanted_active(job, tally.succeeded, len(active))
+        doomed = counting.superfluous(job, active)
+        if (more := len(active) - len(doomed) - wanted) > 0:
+            uids = {meta.uid(pod) for pod in doomed}
+            rest = [pod for pod in active if meta.uid(pod) not in uids]
+            doomed = [*doomed, *deletion_order(rest, {}, now)[:more]]
+        if doomed:
             gone = {meta.uid(pod) for pod in doomed}
-            return [pod for pod in active if meta.uid(pod) not in gone], None, None
-        missing = wanted - len(active)
-        if job["spec"].get("podReplacementPolicy") == "Failed":
-            missing -= tally.terminating
+            work.active, work.ended = [pod for pod in active if meta.uid(pod) not in gone], doomed
+            await self._delete(job, doomed, release=True)
+            return None
+        slow = job["spec"].get("podReplacementPolicy") == "Failed"
+        missing = wanted - len(active) - (len(tally.terminating) if slow else 0)
         if missing <= 0:
-            return active, None, None
-        wait = self._backoff(job, status, tally, now)
-        if wait > 0:
-            return active, None, wait
+            return None
+        chosen: list[int] | None = None
+        if not perindex.is_used(job):
+            wait = self._backoff(job, tally, now)
+            if wait > 0:
+                work.again_after(wait)
+                return None
+        if counting.is_indexed(job):
+            busy = [*active, *(tally.terminating if slow else ())]
+            chosen = counting.missing_indexes(job, tally.done | work.given_up, busy, missing)
+            if perindex.is_used(job):
+                chosen, wait = perindex.may_start(chosen, work.waiting, now)
+                if wait > 0:
+                    work.again_after(wait)
         made: list[Obj] = []
-        chosen = counting.missing_indexes(job, status, active, missing) if counting.is_indexed(job) else None
-        count = missing if chosen is None else len(chosen)
 
         async def create(number: int) -> None:
-            made.append(await self._create(job, chosen[number] if chosen is not None else None))
+            made.append(await self._create(work, chosen[number] if chosen is not None else None))
 
-        _, error = await slow_start(count, create)
-        return [*active, *made], error, None
+        _, error = await slow_start(missing if chosen is None else len(chosen), create)
+        work.active = [*active, *made]
+        return error
 
-    def _backoff(self, job: Obj, status: Obj, tally: Tally, now: float) -> float:
+    def _backoff(self, job: Obj, tally: Tally, now: float) -> float:
         """Seconds to wait before a pod is made: ever longer after pods that failed in a row."""
         uid = meta.uid(job)
         failures, last = self._failures.get(uid, (0, 0.0))
@@ -242,34 +290,25 @@ class JobController(Controller):
         self._failures[uid] = (failures, last)
         return last + counting.retry_delay(failures) - now if failures else 0.0
 
-    async def _create(self, job: Obj, index: int | None) -> Obj:
-        pod = pod_from_template(job["spec"]["template"], job)
-        metadata = pod["metadata"]
-        metadata["finalizers"] = [*metadata.get("finalizers", ()), FINALIZER]
-        if index is not None:
-            metadata.setdefault("annotations", {})[indexes.INDEX] = str(index)
-            metadata["labels"][indexes.INDEX] = str(index)
-            base = f"{meta.name(job)}-{index}"
-            metadata["name"] = f"{base[:57]}-{random_suffix()}"
-            metadata["generateName"] = f"{base}-"
-            pod["spec"].setdefault("hostname", base)
-            field = {"fieldRef": {"fieldPath": f"metadata.labels['{indexes.INDEX}']"}}
-            for container in [*(pod["spec"].get("containers") or ()), *(pod["spec"].get("initContainers") or ())]:
-                env = container.setdefault("env", []) or []
-                container["env"] = env
-                if not any(e.get("name") == "JOB_COMPLETION_INDEX" for e in env):
-                    env.append({"name": "JOB_COMPLETION_INDEX", "valueFrom": field})
+    async def _create(self, work: _Work, index: int | None) -> Obj:
+        job = work.job
+        notes: dict[str, str] = {}
+        if index is not None and perindex.is_used(job):
+            notes = perindex.failures_before(job, work.waiting.get(index))
         try:
-            created = await writes.create(self._client, self._pods, pod)
+            created = await writes.create(self._client, self._pods, make_pod(job, index, notes))
         except ApiError as e:
             self.events.event(job, "Warning", "FailedCreate", f"Error creating: {e}")
             raise
         self.events.event(job, "Normal", "SuccessfulCreate", f"Created pod: {meta.name(created)}")
         return created
 
-    async def _delete(self, job: Obj, pods: list[Obj]) -> None:
+    async def _delete(self, job: Obj, pods: list[Obj], *, release: bool) -> None:
+        """`release`: they count for nothing, so their finalizers go at once."""
+
         async def one(pod: Obj) -> None:
-            await self._drop_finalizer(pod)
+            if release:
+                await self._drop_finalizer(pod)
             current = self._pods.cached(*meta.key(pod))
             if current is not None and meta.uid(current) == meta.uid(pod):
                 await writes.delete(self._client, self._pods, current)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stablehand.controllers.job import indexes
+from stablehand.controllers.job.policies import failure_action, success_met
 from stablehand.machinery import meta
 from stablehand.machinery.conditions import get_condition, is_pod_ready
 from stablehand.machinery.pods import is_over, phase
@@ -13,10 +14,12 @@ from stablehand.machinery.types import Obj
 
 FINALIZER = "batch.kubernetes.io/job-tracking"
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 10.0, 600.0
+# The interim condition that says how a job will end -> the condition that says that it has.
+ENDS = {"SuccessCriteriaMet": "Complete", "FailureTarget": "Failed"}
 
 
 def is_indexed(job: Obj) -> bool:
-    return job["spec"].get("completionMode") == "Indexed"
+    return bool(job["spec"].get("completionMode") == "Indexed")
 
 
 def parallelism(job: Obj) -> int:
@@ -51,47 +54,66 @@ def has_failed(job: Obj, pod: Obj) -> bool:
     return bool(meta.deletion_timestamp(pod)) and not has_succeeded(pod)
 
 
+def has_finalizer(pod: Obj) -> bool:
+    return FINALIZER in (pod["metadata"].get("finalizers") or ())
+
+
 @dataclass(slots=True)
 class Tally:
-    """The pods of one look. `fresh_*` are not in the status yet; `settled` are counted there and may lose their
-    finalizer."""
+    """The pods of one look. `fresh_*` carry the finalizer and are in no number of the status yet; of those that failed,
+    a failure policy may have some not count."""
 
     active: list[Obj] = field(default_factory=list)
-    terminating: int = 0
+    terminating: list[Obj] = field(default_factory=list)
     ready: int = 0
     fresh_succeeded: list[Obj] = field(default_factory=list)
     fresh_failed: list[Obj] = field(default_factory=list)
-    last_failure: float = 0.0
     ignored: list[Obj] = field(default_factory=list)
+    last_failure: float = 0.0
     fail_message: str | None = None  # a pod failure policy rule says that the job has failed
+    succeeded: int = 0  # all, fresh ones included
+    failed: int = 0
+    done: set[int] = field(default_factory=set)  # completed indexes
 
 
 def tally(job: Obj, pods: list[Obj]) -> Tally:
     out = Tally()
-    uncounted = (job.get("status") or {}).get("uncountedTerminatedPods") or {}
-    known = {*(uncounted.get("succeeded") or ()), *(uncounted.get("failed") or ())}
+    status = job.get("status") or {}
+    uncounted = status.get("uncountedTerminatedPods") or {}
+    counted_good, counted_bad = set(uncounted.get("succeeded") or ()), set(uncounted.get("failed") or ())
+    completions = int(job["spec"].get("completions") or 0)
+    out.done = {i for i in indexes.parse(status.get("completedIndexes")) if i < completions}
     for pod in pods:
-        if has_failed(job, pod):
-            out.last_failure = max(out.last_failure, _finished_at(pod))
-        if meta.deletion_timestamp(pod) and not is_over(pod):
-            out.terminating += 1
-        if not is_over(pod) and not meta.deletion_timestamp(pod):
-            out.active.append(pod)
-            out.ready += 1 if is_pod_ready(pod) else 0
-            continue
-        if FINALIZER not in (pod["metadata"].get("finalizers") or ()) or meta.uid(pod) in known:
-            continue
-        if has_succeeded(pod):
-            out.fresh_succeeded.append(pod)
-        elif has_failed(job, pod):
-            action, message = failure_policy(job, pod)
+        failed = has_failed(job, pod)
+        if failed:
+            out.last_failure = max(out.last_failure, finished_at(pod))
+            action, message = failure_action(job, pod)
             if action == "FailJob":
                 out.fail_message = out.fail_message or message
+        if meta.deletion_timestamp(pod) and not is_over(pod):
+            out.terminating.append(pod)
+        elif not is_over(pod):
+            out.active.append(pod)
+            out.ready += 1 if is_pod_ready(pod) else 0
+        if not has_finalizer(pod) or meta.uid(pod) in counted_bad:
+            continue
+        if has_succeeded(pod):
+            if is_indexed(job) and (index := indexes.of(pod)) is not None and index < completions:
+                out.done.add(index)
+            if meta.uid(pod) not in counted_good:
+                out.fresh_succeeded.append(pod)
+        elif failed:
             (out.ignored if action == "Ignore" else out.fresh_failed).append(pod)
+    out.failed = int(status.get("failed") or 0) + len(counted_bad) + len(out.fresh_failed)
+    if is_indexed(job):
+        out.succeeded = len(out.done)
+    else:
+        out.succeeded = int(status.get("succeeded") or 0) + len(counted_good) + len(out.fresh_succeeded)
     return out
 
 
-def _finished_at(pod: Obj) -> float:
+def finished_at(pod: Obj) -> float:
+    """When a pod ended, in Unix seconds: its last container, or its deletion."""
     times = [
         ((c.get("state") or {}).get("terminated") or {}).get("finishedAt")
         for c in (pod.get("status") or {}).get("containerStatuses") or ()
@@ -101,57 +123,51 @@ def _finished_at(pod: Obj) -> float:
     return max(known) if known else parse_time(fallback) if fallback else 0.0
 
 
-def failure_policy(job: Obj, pod: Obj) -> tuple[str, str]:
-    """What the job's podFailurePolicy says about a failed pod: FailJob, Ignore or Count."""
-    status = pod.get("status") or {}
-    for number, rule in enumerate((job["spec"].get("podFailurePolicy") or {}).get("rules") or ()):
-        where = f"Pod {meta.namespace(pod)}/{meta.name(pod)}"
-        codes = rule.get("onExitCodes")
-        if codes:
-            for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-                if codes.get("containerName") and codes["containerName"] != container.get("name"):
-                    continue
-                code = ((container.get("state") or {}).get("terminated") or {}).get("exitCode") or 0
-                if code and (code in (codes.get("values") or ())) == (codes.get("operator") == "In"):
-                    text = (
-                        f"Container {container.get('name')} for pod {meta.namespace(pod)}/{meta.name(pod)} failed with "
-                        f"exit code {code} matching {rule.get('action')} rule at index {number}"
-                    )
-                    return rule.get("action") or "Count", text
-        for pattern in rule.get("onPodConditions") or ():
-            condition = get_condition(status, pattern.get("type") or "")
-            if condition is not None and condition.get("status") == (pattern.get("status") or "True"):
-                text = (
-                    f"{where} has condition {pattern.get('type')} matching {rule.get('action')} rule at index {number}"
-                )
-                return rule.get("action") or "Count", text
-    return "Count", ""
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why a job is over."""
+    """How a job will end, and why: `interim` is "SuccessCriteriaMet" or "FailureTarget"."""
 
-    kind: str  # "Complete" or "Failed"
+    interim: str
     reason: str
     message: str
 
+    @property
+    def is_success(self) -> bool:
+        return self.interim == "SuccessCriteriaMet"
 
-def verdict(job: Obj, status: Obj, tally_: Tally, now: float) -> Verdict | None:
-    """Is the job over, given a status that counts everything?"""
-    succeeded, failed = int(status.get("succeeded") or 0), int(status.get("failed") or 0)
+
+def verdict(job: Obj, tally_: Tally, failed_indexes: set[int], now: float) -> Verdict | None:
+    """Is the outcome known, before its pods are looked after? That all work is done, `completed` tells afterwards."""
+    status, spec = job.get("status") or {}, job["spec"]
+    for interim in ENDS:
+        condition = get_condition(status, interim)
+        if condition is not None and condition.get("status") == "True":
+            return Verdict(interim, condition.get("reason") or "", condition.get("message") or "")
     if tally_.fail_message is not None:
-        return Verdict("Failed", "PodFailurePolicy", tally_.fail_message)
-    if failed > backoff_limit(job) or _restarts_exceed(job, tally_.active):
-        return Verdict("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+        return Verdict("FailureTarget", "PodFailurePolicy", tally_.fail_message)
+    if tally_.failed > backoff_limit(job) or _restarts_exceed(job, tally_.active):
+        return Verdict("FailureTarget", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
     if past_deadline(job, status, now):
-        return Verdict("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
+        return Verdict("FailureTarget", "DeadlineExceeded", "Job was active longer than specified deadline")
+    if failed_indexes:
+        most = spec.get("maxFailedIndexes")
+        if most is not None and len(failed_indexes) > int(most):
+            text = "Job has exceeded the specified maximal number of failed indexes"
+            return Verdict("FailureTarget", "MaxFailedIndexesExceeded", text)
+        if len(failed_indexes) + len(tally_.done) >= int(spec.get("completions") or 0):
+            return Verdict("FailureTarget", "FailedIndexes", "Job has failed indexes")
+    if is_indexed(job) and (text_ := success_met(job, tally_.done)) is not None:
+        return Verdict("SuccessCriteriaMet", "SuccessPolicy", text_)
+    return None
+
+
+def completed(job: Obj, succeeded: int, active: int) -> Verdict | None:
+    """Is all done, with nothing running any more?"""
     completions = job["spec"].get("completions")
-    if completions is None:
-        done = succeeded > 0 and not tally_.active
-    else:
-        done = succeeded >= int(completions) and not (is_indexed(job) is False and tally_.active)
-    return Verdict("Complete", "CompletionsReached", "Reached expected number of succeeded pods") if done else None
+    enough = succeeded > 0 if completions is None else succeeded >= int(completions)
+    if not enough or active:
+        return None
+    return Verdict("SuccessCriteriaMet", "CompletionsReached", "Reached expected number of succeeded pods")
 
 
 def _restarts_exceed(job: Obj, active: list[Obj]) -> bool:
@@ -174,21 +190,33 @@ def past_deadline(job: Obj, status: Obj, now: float) -> bool:
     return now >= parse_time(start) + float(limit)
 
 
-def wanted_active(job: Obj, status: Obj, active: int) -> int:
+def wanted_active(job: Obj, succeeded: int, active: int) -> int:
     """How many pods should run now."""
     if job["spec"].get("suspend"):
         return 0
-    completions, succeeded = job["spec"].get("completions"), int(status.get("succeeded") or 0)
+    completions = job["spec"].get("completions")
     if completions is None:
         return active if succeeded > 0 else parallelism(job)
     return min(max(0, int(completions) - succeeded), parallelism(job))
 
 
-def missing_indexes(job: Obj, status: Obj, active: list[Obj], count: int) -> list[int]:
-    """The lowest indexes that are neither done nor being worked on."""
-    done = indexes.parse(status.get("completedIndexes"))
-    busy = {indexes.of(pod) for pod in active}
-    free = (i for i in range(int(job["spec"].get("completions") or 0)) if i not in done and i not in busy)
+def superfluous(job: Obj, active: list[Obj]) -> list[Obj]:
+    """Of an Indexed job's running pods those without a task of their own: beyond the completions, or second of an index."""
+    if not is_indexed(job):
+        return []
+    completions, seen, out = int(job["spec"].get("completions") or 0), set(), []
+    for pod in sorted(active, key=lambda p: (not is_pod_ready(p), p["metadata"].get("creationTimestamp") or "")):
+        index = indexes.of(pod)
+        if index is None or index >= completions or index in seen:
+            out.append(pod)
+        seen.add(index)
+    return out
+
+
+def missing_indexes(job: Obj, done: set[int], busy: list[Obj], count: int) -> list[int]:
+    """The lowest indexes that are neither done (or given up) nor being worked on."""
+    taken = {indexes.of(pod) for pod in busy}
+    free = (i for i in range(int(job["spec"].get("completions") or 0)) if i not in done and i not in taken)
     return [index for index, _ in zip(free, range(count))]
 
 

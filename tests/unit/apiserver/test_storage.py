@@ -87,3 +87,18 @@ async def test_a_closed_watcher_is_forgotten(tmp_path: Path) -> None:
     await storage.put(collection, ("default", "b"), {"metadata": {"name": "b", "namespace": "default"}}, 0)
     assert await watcher.next() == []
     await storage.close()
+
+
+async def test_a_watch_from_too_old_a_revision_is_refused_within_its_stream(tmp_path: Path) -> None:
+    """As the real API server does: kopf, for one, ends itself when the request itself is answered with 410."""
+    storage = await opened(tmp_path)
+    collection = storage.collection(resource("configmaps"))
+    await storage.put(collection, KEY, thing(0), 0)
+    await storage.close()
+    storage = await opened(tmp_path)
+    collection = storage.collection(resource("configmaps"))
+    watcher = collection.watch("", None, 0, storage.revision)
+    assert await watcher.next() == []
+    assert watcher.failure is not None and watcher.failure.code == 410
+    assert watcher.failure.message.startswith("too old resource version: 0 (")
+    await storage.close()

@@ -466,3 +466,57 @@ def test_custom_resources() -> None:
     status["status"] = {"ok": True}
     strategy.prepare_status_update(status, foo)
     assert (status["spec"], status["status"]) == ({"n": 2}, {"ok": True})
+
+
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ({"hard": {"bogus": "1"}}, 'spec.hard[bogus]: Invalid value: "bogus": must be a standard resource for quota'),
+        ({"hard": {"count/foos.example.com": "1", "hugepages-2Mi": "1"}}, ""),
+        ({"hard": {"services": "1"}, "scopes": ["BestEffort"]}, "unsupported scope applied to resource"),
+        ({"hard": {"pods": "1"}, "scopes": ["BestEffort", "NotBestEffort"]}, "conflicting scopes"),
+        ({"hard": {"pods": "1"}, "scopes": ["Sometimes"]}, "unsupported scope"),
+        (
+            {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}},
+            "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+        ),
+        (
+            {"scopeSelector": {"matchExpressions": [{"scopeName": "BestEffort", "operator": "In", "values": ["x"]}]}},
+            "must be 'Exist' when scope is any of",
+        ),
+    ],
+)
+def test_quotas(spec: dict[str, Any], complaint: str) -> None:
+    _, errors = made("resourcequotas", {"spec": spec})
+    assert any(complaint in e for e in errors) if complaint else errors == []
+
+
+def test_finalizers_need_a_domain_but_on_definitions() -> None:
+    meta = {"name": "foos.example.com", "finalizers": ["mine"]}
+    _, errors = made("configmaps", {"metadata": dict(meta)})
+    assert "name is neither a standard finalizer name nor is it fully qualified" in errors[0]
+    names = {"plural": "foos", "kind": "Foo"}
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    versions = [{"name": "v1", "served": True, "storage": True, "schema": schema}]
+    spec = {"group": "example.com", "scope": "Cluster", "names": names, "versions": versions}
+    _, errors = made("customresourcedefinitions.apiextensions.k8s.io", {"metadata": meta, "spec": spec})
+    assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("", "Required value: protected groups must have approval annotation"),
+        ("yes", 'with either a URL or a reason starting with "unapproved"'),
+        ("unapproved, an experiment", ""),
+        ("https://github.com/kubernetes/kubernetes/pull/78458", ""),
+    ],
+)
+def test_groups_of_the_community_need_approval(value: str, complaint: str) -> None:
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    versions = [{"name": "v1", "served": True, "storage": True, "schema": schema}]
+    names = {"plural": "foos", "kind": "Foo"}
+    spec = {"group": "sub.k8s.io", "scope": "Cluster", "names": names, "versions": versions}
+    meta = {"name": "foos.sub.k8s.io", "annotations": {"api-approved.kubernetes.io": value} if value else {}}
+    _, errors = made("customresourcedefinitions.apiextensions.k8s.io", {"metadata": meta, "spec": spec})
+    assert any(complaint in e for e in errors) if complaint else errors == []

@@ -109,6 +109,18 @@ async def test_absent_owner_and_other_uid(server: FakeServer) -> None:
         await settle(lambda: names(server, "pods") == ["q"])
 
 
+async def test_owner_in_another_namespace_is_told(server: FakeServer) -> None:
+    client = server.client()
+    async with collectors(server):
+        owner = await client.create(CONFIGS, {"metadata": {"name": "o", "namespace": "other"}})
+        await client.create(CONFIGS, obj("c", {**owner, "apiVersion": "v1", "kind": "ConfigMap"}))
+        await settle(lambda: ("ns", "c") not in server.objects["configmaps"])
+        await settle(lambda: bool(server.objects.get("events")))
+        (event,) = server.objects["events"].values()
+        assert (event["reason"], event["type"]) == ("OwnerRefInvalidNamespace", "Warning")
+        assert event["message"].endswith(f'name: o, uid: {owner["metadata"]["uid"]}] does not exist in namespace "ns"')
+
+
 async def test_namespace_empties_itself(server: FakeServer) -> None:
     client = server.client()
     await client.create(NAMESPACES, {"metadata": {"name": "ns"}, "spec": {"finalizers": ["kubernetes"]}})

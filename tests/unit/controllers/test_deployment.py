@@ -184,3 +184,24 @@ def test_proportional_example() -> None:
     notes = {sizes.MAX: "13"}
     sizes_by_uid = sizes.proportional(deployment, [rs("1", 8, 8, **notes), rs("2", 5, 0, **notes)])
     assert sizes_by_uid == {"1": 11, "2": 7}
+
+
+async def test_a_status_written_by_others_is_put_right() -> None:
+    server = FakeServer()
+    client, kubelet = server.client(), Kubelet(server)
+    controllers = resource("replicationcontrollers")
+    async with running(server, ReplicationControllerController, kubelet=kubelet):
+        template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c"}]}}
+        spec = {"replicas": 2, "selector": {"a": "b"}, "template": template}
+        meta = {"name": "rc", "namespace": "ns", "generation": 1}
+        await client.create(controllers, {"metadata": meta, "spec": spec})
+
+        def ready() -> int:
+            status = server.objects["replicationcontrollers"][("ns", "rc")].get("status") or {}
+            return int(status.get("readyReplicas") or 0)
+
+        await settle(lambda: ready() == 2)
+        wrong = {"status": {"readyReplicas": 0, "availableReplicas": 0}}
+        await client.patch(controllers, "rc", wrong, "ns", subresource="status")
+        assert ready() == 0
+        await settle(lambda: ready() == 2)

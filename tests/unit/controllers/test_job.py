@@ -14,6 +14,7 @@ from stablehand.controllers.job import JobController, indexes
 from stablehand.controllers.ttlafterfinished import TtlAfterFinishedController
 from stablehand.machinery import cron
 from stablehand.machinery.conditions import get_condition
+from stablehand.machinery.meta import owner_reference
 from stablehand.machinery.resources import resource
 from stablehand.machinery.times import format_time, parse_time
 from tests.unit.controllers.fakes import FakeServer, Kubelet, settle
@@ -160,6 +161,39 @@ async def test_cronjob() -> None:
         controller.enqueue(("ns", "cj"))
         await settle(lambda: any(e["reason"] == "JobAlreadyActive" for e in server.objects.get("events", {}).values()))
         assert len(server.objects["jobs.batch"]) == 1
+
+
+async def test_cron_in_a_time_zone_and_jobs_of_others() -> None:
+    server = FakeServer()
+    now = parse_time("2026-01-01T10:00:30Z")
+    server.now = lambda: now
+    client = server.client()
+    async with running(server, lambda c, i: CronJobController(c, i, clock=lambda: now)) as (controller,):
+        spec = {"schedule": "0 * * * *", "timeZone": "America/New_York", "jobTemplate": {"spec": make()["spec"]}}
+        made = await client.create(CRONJOBS, {"metadata": {"name": "cj", "namespace": "ns"}, "spec": spec})
+        stranger = make()
+        stranger["metadata"]["ownerReferences"] = [
+            owner_reference({**made, "apiVersion": "batch/v1", "kind": "CronJob"})
+        ]
+        stranger["status"] = {
+            "completionTime": "2026-01-01T10:00:31Z",
+            "conditions": [{"type": "Complete", "status": "True"}],
+        }
+        await client.create(JOBS, {**stranger, "status": {}})
+        events = server.objects.setdefault("events", {})
+        await settle(lambda: any(e["reason"] == "UnexpectedJob" for e in events.values()))
+        await client.patch(JOBS, "j", {"status": stranger["status"]}, "ns", subresource="status")
+
+        def status() -> dict[str, Any]:
+            return server.objects["cronjobs.batch"][("ns", "cj")].get("status") or {}
+
+        await settle(lambda: status().get("lastSuccessfulTime") == "2026-01-01T10:00:31Z")
+        now = parse_time("2026-01-01T11:00:01Z")
+        controller.enqueue(("ns", "cj"))
+        await settle(lambda: len(server.objects["jobs.batch"]) == 2)
+        (job,) = [j for j in server.objects["jobs.batch"].values() if j["metadata"]["name"] != "j"]
+        noted = job["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"]
+        assert noted == "2026-01-01T06:00:00-05:00"
 
 
 @given(st.sets(st.integers(0, 60)))

@@ -13,6 +13,7 @@ from stablehand.controllers.tainteviction import TaintEvictionController, time_l
 from stablehand.machinery.conditions import get_condition
 from stablehand.machinery.resources import resource
 from stablehand.machinery.times import format_time
+from stablehand.runtime import Result
 from stablehand.runtime.discovery import Catalog
 from tests.unit.controllers.fakes import FakeServer, Kubelet, settle
 from tests.unit.controllers.harness import running
@@ -64,10 +65,33 @@ async def test_silent_node() -> None:
 
 
 def test_time_left() -> None:
+    taint = {"key": "k", "effect": "NoExecute"}
+    assert time_left([taint], [], 100, 100) == 0
+    assert time_left([taint], [{"key": "k", "operator": "Exists"}], 100, 100) is None
+    assert time_left([taint], [{"key": "k", "operator": "Exists", "tolerationSeconds": 300}], 100, 150) == 250
+
+
+async def test_toleration_counts_from_when_the_taint_is_seen() -> None:
+    server, now = FakeServer(), 1000.0
+
+    def evicting(c: Any, i: Any) -> TaintEvictionController:
+        return TaintEvictionController(c, i, clock=lambda: now)
+
+    # The taint was there long before the pod, which gets its seconds all the same.
     taint = {"key": "k", "effect": "NoExecute", "timeAdded": format_time(100)}
-    assert time_left([taint], [], 100) == 0
-    assert time_left([taint], [{"key": "k", "operator": "Exists"}], 100) is None
-    assert time_left([taint], [{"key": "k", "operator": "Exists", "tolerationSeconds": 300}], 150) == 250
+    client = server.client()
+    await client.create(NODES, {"metadata": {"name": "node"}, "spec": {"taints": [taint]}})
+    async with running(server, evicting) as (controller,):
+        tolerations = [{"key": "k", "operator": "Exists", "tolerationSeconds": 300}]
+        made = await client.create(PODS, pod("p", nodeName="node", tolerations=tolerations))
+        await settle(lambda: controller._since == {made["metadata"]["uid"]: 1000.0})
+        now = 1299.0
+        assert await controller.reconcile(("ns", "p")) == Result(after=1.0)
+        now = 1300.0
+        await controller.reconcile(("ns", "p"))
+        await settle(
+            lambda: not server.objects["pods"] or "deletionTimestamp" in server.objects["pods"][("ns", "p")]["metadata"]
+        )
 
 
 async def test_stranded_pods() -> None:
