@@ -11,6 +11,7 @@ from typing import Any
 
 from stablehand.apiserver.contract import Request, StatusError
 from stablehand.apiserver.core import Core
+from stablehand.apiserver.reread import Rereading
 from stablehand.apiserver.storage.watchers import Entry
 from stablehand.apiserver.verbs import delete
 from stablehand.machinery.conditions import get_condition, set_condition
@@ -50,6 +51,7 @@ class CustomResources:
         self._core = core
         self._collection = core.storage.collection(CRDS)
         self._seen: dict[str, str] = {}
+        self._reread = Rereading(core)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -79,10 +81,12 @@ class CustomResources:
                 continue
             try:
                 self._core.registry.set_custom(name, self._rows(entry.obj))
+                self._reread.definition(entry.obj)
             except Exception:
                 log.exception("CustomResourceDefinition %s cannot be served", name)
         for name in [n for n in self._seen if n not in names]:
             del self._seen[name]
+            self._reread.forget(name)
             self._core.registry.set_custom(name, [])
 
     def _rows(self, crd: Obj) -> list[tuple[Resource, Any]]:

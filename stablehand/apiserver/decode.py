@@ -5,6 +5,7 @@ What a field may hold beyond its type is the strategies' validation.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -127,6 +128,49 @@ def check_fields(request: Request, schema: schemas.Schema | None, obj: Obj, res:
         if mode == "Strict":
             raise errors.bad_request("strict decoding error: " + ", ".join(messages))
         request.warnings.extend(messages)
+
+
+def check_applied(request: Request, schema: schemas.Schema | None, obj: Obj, res: Resource) -> None:
+    """As `check_fields`, for server-side apply: an unknown field always refuses, whatever fieldValidation says."""
+    if schema is None:
+        return
+    wrong, unknown = schemas.decode(schema, obj)
+    if wrong:
+        _, _, version = res.api_version.rpartition("/")
+        raise errors.bad_request(
+            f'{res.kind} in version "{version}" cannot be handled as a {res.kind}: {_text(wrong[0])}'
+        )
+    if unknown:
+        found = [f"{applied_path(schema, obj, path)}: field not declared in schema" for path in unknown]
+        told = found[0] if len(found) == 1 else "errors:\n" + "".join(f"  {text}\n" for text in found)
+        meta = obj["metadata"]
+        what = f"{meta.get('namespace') or ''}/{meta['name']}; {res.group}/{res.version}, Kind={res.kind}"
+        raise StatusError(500, "", f"failed to create typed patch object ({what}): {told}")
+    mode = request.query.get("fieldValidation", "") or "Warn"
+    if mode != "Ignore" and (twice := _duplicates(request)):
+        text = "error converting YAML to JSON: " + ", ".join(text for _, text in twice)
+        if mode == "Strict":
+            raise errors.bad_request(f"error strict decoding YAML: {text}")
+        request.warnings.append(text)
+
+
+def applied_path(schema: schemas.Schema, obj: Any, path: str) -> str:
+    """`spec.containers[0].foo` as apply's errors write it: `.spec.containers[name="c"].foo`."""
+    text, value = "", obj
+    node: schemas.Schema | None = schema
+    for index, key in re.findall(r"\[(\d+)\]|([^.\[\]]+)", path):
+        if index:
+            value = value[int(index)] if isinstance(value, list) else None
+            item = value if isinstance(value, dict) else {}
+            keys = [k for k in node.map_keys if k in item] if node is not None else []
+            pairs = ",".join(f"{k}={orjson.dumps(item[k]).decode()}" for k in keys)
+            text += f"[{pairs or index}]"
+            node = node.item if node is not None else None
+        else:
+            text += f".{key}"
+            value = value.get(key) if isinstance(value, dict) else None
+            node = (node.props.get(key) or node.item) if node is not None else None
+    return text
 
 
 def _duplicates(request: Request) -> list[tuple[str, str]]:

@@ -85,6 +85,19 @@ def too_old(requested: int, current: int) -> StatusError:
     return expired(f"too old resource version: {requested} ({current})")
 
 
+def continue_expired(token: str) -> StatusError:
+    """`token` goes on with the list as it is now."""
+    return StatusError(
+        410,
+        "Expired",
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+        "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+        "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
+        "modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+        metadata={"continue": token},
+    )
+
+
 def unsupported_media_type(content_type: str, accepted: str) -> StatusError:
     return StatusError(
         415,

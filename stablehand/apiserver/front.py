@@ -132,9 +132,12 @@ class HttpFront:
                     else:
                         continue
                 if not batch:
-                    if watcher.overrun:
-                        status = errors.expired("too old resource version: the watcher fell behind").status()
-                        line = orjson.dumps({"type": "ERROR", "object": status}) + b"\n"
+                    if watcher.failure is None:
+                        break
+                    line = orjson.dumps({"type": "ERROR", "object": watcher.failure.status()}) + b"\n"
+                    if websocket is not None:
+                        await websocket.send_str(line.decode())
+                    else:
                         await response.write(protobuf.frame(line) if packed else line)
                     break
                 if answer.prepare is not None:

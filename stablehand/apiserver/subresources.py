@@ -184,15 +184,16 @@ async def binding(core: Core, request: Request) -> Answer:
             raise errors.not_found(pods, name)
         pod = entry.obj
         if pod["metadata"].get("deletionTimestamp"):
-            raise errors.conflict(pods, name, f"pod {name} is being deleted, cannot be assigned to a host")
+            raise _unbindable(name, f"pod {name} is being deleted, cannot be assigned to a host")
         if nested(pod, "spec", "nodeName"):
-            raise errors.conflict(pods, name, f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"')
+            raise _unbindable(name, f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"')
         if pod["spec"].get("schedulingGates"):
-            raise errors.conflict(pods, name, f"pod {name} has non-empty .spec.schedulingGates")
+            raise _unbindable(name, f"pod {name} has non-empty .spec.schedulingGates")
         wanted_uid = (obj.get("metadata") or {}).get("uid")
         if wanted_uid and wanted_uid != pod["metadata"]["uid"]:
             raise errors.conflict(pods, name, "Precondition failed: UID in precondition differs")
         status = dict(pod.get("status") or {})
+        status.pop("nominatedNodeName", None)  # it has a node now
         conditions = [c for c in status.get("conditions") or [] if c.get("type") != "PodScheduled"]
         scheduled: Obj = {
             "type": "PodScheduled",
@@ -222,6 +223,11 @@ async def binding(core: Core, request: Request) -> Answer:
             {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, code=201
         )
     raise errors.conflict(pods, name)
+
+
+def _unbindable(name: str, why: str) -> StatusError:
+    message = f'Operation cannot be fulfilled on pods/binding "{name}": {why}'
+    return StatusError(409, "Conflict", message, {"name": name, "kind": "pods/binding"})
 
 
 # -- eviction
@@ -258,9 +264,8 @@ async def _spend_budget(core: Core, request: Request, pod: Obj, ready: bool) -> 
     if not matching:
         return
     if len(matching) > 1:
-        raise errors.internal(
-            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-        )
+        text = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        raise StatusError(500, "", text)
     key, entry = matching[0]
     budget = entry.obj
     status = budget.get("status") or {}

@@ -55,7 +55,7 @@ class CronJobController(Controller):
             try:
                 schedule = cron.parse(cronjob["spec"].get("schedule") or "", cronjob["spec"].get("timeZone"))
             except cron.CronError as e:
-                text = f"unparseable schedule: {cronjob['spec'].get('schedule')} : {e}"
+                text = f'unparseable schedule: "{cronjob["spec"].get("schedule")}" : {e}'
                 self.events.event(cronjob, "Warning", "UnparseableSchedule", text)
             else:
                 after = await self._start_due(cronjob, schedule)
@@ -72,6 +72,15 @@ class CronJobController(Controller):
         """The status lists the jobs that run; what ended is noted once."""
         status, by_uid = cronjob["status"], {meta.uid(job): job for job in jobs}
         active: list[Obj] = []
+        known = {ref.get("uid") for ref in status.get("active") or ()}
+        for child in jobs:
+            finished = _finished(child)
+            if finished is None and meta.uid(child) not in known:
+                text = f"Saw a job that the controller did not create or forgot: {meta.name(child)}"
+                self.events.event(cronjob, "Warning", "UnexpectedJob", text)
+            done = (child.get("status") or {}).get("completionTime")
+            if finished == "Complete" and done and done > (status.get("lastSuccessfulTime") or ""):
+                status["lastSuccessfulTime"] = done
         for ref in status.get("active") or ():
             job = by_uid.get(ref.get("uid") or "")
             if job is None:
@@ -84,9 +93,6 @@ class CronJobController(Controller):
                 continue
             text = f"Saw completed job: {meta.name(job)}, condition: {finished}"
             self.events.event(cronjob, "Normal", "SawCompletedJob", text)
-            done = (job.get("status") or {}).get("completionTime")
-            if finished == "Complete" and done and done > (status.get("lastSuccessfulTime") or ""):
-                status["lastSuccessfulTime"] = done
         if active:
             status["active"] = active
         else:
@@ -165,7 +171,10 @@ class CronJobController(Controller):
             "name": _job_name(cronjob, due),
             "namespace": meta.namespace(cronjob),
             "labels": dict(source.get("labels") or {}),
-            "annotations": {**(source.get("annotations") or {}), _SCHEDULED: format_time(due)},
+            "annotations": {
+                **(source.get("annotations") or {}),
+                _SCHEDULED: cron.local_time(due, cronjob["spec"].get("timeZone")),
+            },
             "ownerReferences": [meta.owner_reference(cronjob)],
         }
         job: Obj = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}

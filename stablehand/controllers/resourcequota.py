@@ -10,7 +10,7 @@ from collections import Counter
 from decimal import Decimal
 
 from stablehand.client import Client, NotFound
-from stablehand.machinery import meta, quota
+from stablehand.machinery import meta, quantity, quota
 from stablehand.machinery.pods import is_over
 from stablehand.machinery.resources import Resource, resource
 from stablehand.machinery.types import Obj
@@ -35,6 +35,7 @@ class ResourceQuotaController(Controller):
         self.wait_for = [self._quotas, *self._informers.values()]
         self._counts: dict[str, Counter[str]] = {}  # by kind: objects in each namespace
         self._where: dict[str, str] = {}  # uid -> namespace, of what is in _counts
+        self._touched: dict[tuple[str, str], float] = {}  # when a quota's status was last written, by whomever
         self._watches: dict[str, tuple[MetaWatch, asyncio.Task[None]]] = {}
         self._quotas.on_change(self._quota_changed)
         for informer in self._informers.values():
@@ -46,6 +47,7 @@ class ResourceQuotaController(Controller):
         if old is None or old["spec"] != new["spec"]:
             self.enqueue(meta.key(new))
         elif old.get("status") != new.get("status"):
+            self._touched[meta.key(new)] = time.monotonic()
             self.enqueue_after(meta.key(new), _SOON)
 
     def _content_changed(self, event: str, old: Obj | None, new: Obj) -> None:
@@ -109,6 +111,7 @@ class ResourceQuotaController(Controller):
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
         found = self._quotas.cached(*key)
         if found is None:
+            self._touched.pop(key, None)
             return None
         hard = found["spec"].get("hard") or {}
         totals = self._totals(found)
@@ -121,12 +124,21 @@ class ResourceQuotaController(Controller):
                 amount = Decimal(counted) if counted is not None else None
             used[name] = quota.text(name, amount or Decimal(0))
         status = {"hard": dict(hard), "used": used}
+        if self._lowers(key, found, used):
+            return Result(after=_SOON)
         if status != (found.get("status") or {}):
             try:
                 await writes.update(self._client, self._quotas, {**found, "status": status}, subresource="status")
             except NotFound:
                 return None
         return Result(after=_RESYNC)
+
+    def _lowers(self, key: tuple[str, str], found: Obj, used: dict[str, str]) -> bool:
+        """Would this take back what admission has just spent, on something that cannot be seen here yet?"""
+        if time.monotonic() - self._touched.get(key, 0.0) >= _SOON:
+            return False
+        before = (found.get("status") or {}).get("used") or {}
+        return any(name in before and quantity.compare(value, before[name]) < 0 for name, value in used.items())
 
     def _totals(self, found: Obj) -> quota.Usage:
         """What pods, claims and services in the quota's scope use together."""

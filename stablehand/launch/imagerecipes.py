@@ -97,6 +97,17 @@ exec "$@"
 """
 
 
+def _as_user(name: str, home: str) -> dict[str, str]:
+    """COMMON, with user and group 999 being `name`, as in this software's official image."""
+    line = f"{name}:x:999:999:{name}:{home}:/bin/sh"
+    passwd = [line if row.startswith("mysql:") else row for row in PASSWD.splitlines()]
+    return {
+        **COMMON,
+        "etc/passwd": "\n".join(passwd) + "\n",
+        "etc/group": GROUP.replace("mysql:x:999:", f"{name}:x:999:"),
+    }
+
+
 @dataclass(frozen=True)
 class Recipe:
     """`files`: path without leading slash -> text; those below a bin folder are executable. `links`: path -> target."""
@@ -163,6 +174,54 @@ RECIPES: dict[str, Recipe] = {
         config={
             "Env": ["PATH=/opt/python/bin", "PYTHONPATH=/opt/stablehand", "PYTHONUNBUFFERED=1"],
             "Entrypoint": ["/opt/python/bin/python3", "-m", "stablehand", "provisioner"],
+        },
+    ),
+    # Patroni and PostgreSQL, as upstream's kubernetes/Dockerfile puts them together; settings come from the manifest.
+    "patroni": Recipe(
+        "docker.io/library/patroni:latest",
+        tuple(f"{_SHELL} postgresql-15 patroni".split()),
+        files=_as_user("postgres", "/home/postgres"),
+        folders=("tmp", "home/postgres", "run/postgresql", "var/lib/postgresql"),
+        config={
+            "Env": [f"PATH=/usr/lib/postgresql/15/bin:{PATH}", "LC_ALL=C.UTF-8"],
+            "User": "999:999",
+            "Cmd": ["patroni", "/etc/patroni/patroni.yml"],
+            "ExposedPorts": {"5432/tcp": {}, "8008/tcp": {}},
+        },
+    ),
+    "redis": Recipe(
+        "docker.io/library/redis:latest",
+        tuple(f"{_SHELL} redis-server redis-sentinel".split()),
+        files=_as_user("redis", "/data"),
+        folders=("tmp", "data"),
+        config={
+            "Env": [f"PATH={PATH}"],
+            "Cmd": ["redis-server"],
+            "WorkingDir": "/data",
+            "ExposedPorts": {"6379/tcp": {}},
+        },
+    ),
+    "rabbitmq": Recipe(
+        "docker.io/library/rabbitmq:latest",
+        tuple(f"{_SHELL} rabbitmq-server".split()),
+        files=_as_user("rabbitmq", "/var/lib/rabbitmq"),
+        folders=("tmp", "etc/rabbitmq", "var/lib/rabbitmq"),
+        config={
+            # The programs themselves: Debian's wrappers want to be root, to become another user.
+            "Env": [f"PATH=/usr/lib/rabbitmq/bin:{PATH}", "HOME=/var/lib/rabbitmq", "LC_ALL=C.UTF-8"],
+            "Cmd": ["rabbitmq-server"],
+            "ExposedPorts": {"4369/tcp": {}, "5672/tcp": {}, "25672/tcp": {}},
+        },
+    ),
+    "etcd": Recipe(
+        "docker.io/library/etcd:latest",
+        tuple(f"{_SHELL} etcd-server etcd-client".split()),
+        files=COMMON,
+        folders=("tmp",),
+        config={
+            "Env": [f"PATH={PATH}", "ETCDCTL_API=3"],
+            "Cmd": ["etcd"],
+            "ExposedPorts": {"2379/tcp": {}, "2380/tcp": {}},
         },
     ),
 }

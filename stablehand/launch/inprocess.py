@@ -59,8 +59,8 @@ class InProcessTransport:
                 for kind, event in batch:
                     shaped = shape is not None and kind != "BOOKMARK"
                     yield WatchEvent(kind, shape(event.entry) if shape is not None and shaped else event.entry.obj)
-            if watcher.overrun:
-                raise error_for({"kind": "Status", "reason": "Expired", "message": "the watcher fell behind"}, 410)
+            if watcher.failure is not None:
+                raise error_for(watcher.failure.status(), watcher.failure.code)
         finally:
             watcher.close()
 

@@ -107,6 +107,12 @@ def _field(text: str, low: int, high: int, names: dict[str, int]) -> frozenset[i
     return frozenset(found)
 
 
+def local_time(stamp: float, zone: str | None) -> str:
+    """A moment as RFC 3339 writes it in a time zone (UTC by default)."""
+    moment = datetime.fromtimestamp(stamp, ZoneInfo(zone) if zone else UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def parse(text: str, zone: str | None = None) -> Schedule:
     """The schedule in the given time zone (UTC by default). Raises CronError."""
     try:

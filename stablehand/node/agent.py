@@ -141,7 +141,7 @@ class Agent:
             await self._runtime.close()
 
     async def _connect(self) -> None:
-        """A connection to a containerd that answers, and the sandbox image in it. Raises NodeError."""
+        """A connection to a containerd that answers, and the sandbox image in it. Raises NodeError, CriError."""
         await self._containerd.ready()
         runtime = Runtime(self.config.socket)
         deadline = time.monotonic() + 30
@@ -157,7 +157,11 @@ class Agent:
             if time.monotonic() > deadline:
                 raise NodeError(f"containerd does not get ready: {problem}")
             await asyncio.sleep(0.004)
-        await ensure_pause(self.config, runtime)
+        try:
+            await ensure_pause(self.config, runtime)
+        except BaseException:
+            await runtime.close()
+            raise
         if self._runtime is not None:
             await self._runtime.close()
         self._runtime = runtime
@@ -169,18 +173,21 @@ class Agent:
             exits = Exits(self.runtime, self._exited, self._oom)
             stream = asyncio.ensure_future(exits.run())
             died = asyncio.ensure_future(self._containerd.died())
+            connected = asyncio.ensure_future(exits.connected.wait())
             try:
-                await exits.connected.wait()
-                await self._take_stock()
-                self._runtime_ready.set()
-                self._registration.poke()
-                await asyncio.wait({stream, died}, return_when=asyncio.FIRST_COMPLETED)
+                # It may be gone again before the stream has begun.
+                await asyncio.wait({connected, stream, died}, return_when=asyncio.FIRST_COMPLETED)
+                if exits.connected.is_set():
+                    await self._take_stock()
+                    self._runtime_ready.set()
+                    self._registration.poke()
+                    await asyncio.wait({stream, died}, return_when=asyncio.FIRST_COMPLETED)
             except CriError as e:
                 log.warning("containerd: %s", e.message)
             finally:
-                for task in (stream, died):
+                for task in (stream, died, connected):
                     task.cancel()
-                await asyncio.gather(stream, died, return_exceptions=True)
+                await asyncio.gather(stream, died, connected, return_exceptions=True)
             log.warning("lost the connection to containerd; pods go on, and will be taken up again")
             self._runtime_ready.clear()
             self._registration.poke()
@@ -189,8 +196,8 @@ class Agent:
                 await self._containerd.start()
                 await self._connect()
                 backoff.reset()
-            except NodeError as e:
-                log.error("%s", e)
+            except (NodeError, CriError, OSError) as e:  # killed again while it started, say
+                log.error("starting containerd: %s", e)
 
     async def _take_stock(self) -> None:
         """Reads everything the runtime has. The first time it is what pods are adopted from."""

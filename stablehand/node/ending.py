@@ -160,9 +160,14 @@ async def remove_sandboxes(worker: PodWorker, *, everything: bool) -> None:
     # containerd's CRI is still tidying up after the last exits: it takes two stops at once badly.
     await asyncio.gather(*worker.tidying, return_exceptions=True)
     await node.network.close_ports(worker.uid)
-    if worker.sandbox_failures:
-        with contextlib.suppress(CriError):
+    backoff = Backoff(0.5, 30.0)
+    while worker.sandbox_failures:
+        try:
             await find_sandboxes(worker)
+            break
+        except CriError as e:
+            log.info("sandboxes of %s/%s: %s", *worker.key, e.message)
+            await asyncio.sleep(backoff.next())
     for sandbox in worker.observed.sandboxes:
         await take_down(worker, sandbox.id, remove=everything)
         sandbox.ready = False

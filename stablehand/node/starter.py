@@ -22,7 +22,7 @@ from stablehand.node.hooks import run_hook
 from stablehand.node.logs import log_tail
 from stablehand.node.network import host_ports
 from stablehand.node.pull import PullError
-from stablehand.node.sandbox import POD_UID, SandboxError, hosts_file, log_directory, sandbox_config
+from stablehand.node.sandbox import CONTAINER_NAME, POD_UID, SandboxError, hosts_file, log_directory, sandbox_config
 from stablehand.node.state import Kind, Record, RestartBackoff, Sandbox, Trouble
 from stablehand.node.volumes.contract import VolumeError
 
@@ -130,12 +130,18 @@ async def start_container(worker: PodWorker, kind: Kind, container: Obj, attempt
 
     record: Record | None = None
     try:
-        image = await worker.supplies.image(container, event)
+        record = await _begun(worker, name, attempt)
+        if record is not None and not record.running:
+            worker.wake()
+            return
+        if record is None:
+            image = await worker.supplies.image(container, event)
+            memory.waiting.pop(name, None)
+            config = await _configure(worker, container, attempt, image)
+            record = await _create(worker, container, attempt, config, image)
+            event("Normal", "Created", f"Created container: {name}")
+            await node.runtime.start_container(record.id)
         memory.waiting.pop(name, None)
-        config = await _configure(worker, container, attempt, image)
-        record = await _create(worker, container, attempt, config, image)
-        event("Normal", "Created", f"Created container: {name}")
-        await node.runtime.start_container(record.id)
         if record.state == "created":
             record.state = "running"
         record.started_at = record.started_at or time.time()
@@ -167,6 +173,20 @@ async def start_container(worker: PodWorker, kind: Kind, container: Obj, attempt
                 _trouble(worker, name, "RunContainerError", message, 1.0)
         else:
             await _start_failed(worker, record, message)
+
+
+async def _begun(worker: PodWorker, name: str, attempt: int) -> Record | None:
+    """The container of this attempt, if it runs or ran after all: its start was cut short with the runtime, or with us,
+    before we heard of it. There must never be two of it at once. Raises CriError."""
+    record = worker.observed.latest(name)
+    if record is None or record.attempt != attempt or record.state != "created":
+        return None
+    try:
+        await worker.refresh(record)
+    except CriError as e:
+        if e.code != "NOT_FOUND":
+            raise
+    return record if record.state in ("running", "exited") else None
 
 
 def _trouble(worker: PodWorker, name: str, reason: str, message: str, delay: float = 5.0) -> None:
@@ -257,7 +277,16 @@ async def _create(
         worker.memory.backoff.setdefault(name, RestartBackoff()).next(time.time())
     (log_directory(node.config, worker.pod) / name).mkdir(parents=True, exist_ok=True)
     sandboxed = sandbox_config(node.config, worker.pod, sandbox.attempt)
-    container_id = await node.runtime.create_container(sandbox.id, config, sandboxed)
+    try:
+        container_id = await node.runtime.create_container(sandbox.id, config, sandboxed)
+    except CriError as e:
+        if "is reserved for" not in e.message:
+            raise
+        # One was made by a call whose answer was lost with the runtime.
+        for item in await node.runtime.containers({POD_UID: worker.uid, CONTAINER_NAME: name}):
+            if item.metadata.attempt == attempt:
+                await node.runtime.remove_container(item.id)
+        container_id = await node.runtime.create_container(sandbox.id, config, sandboxed)
     digests = list(image.repo_digests)
     record = Record(
         container_id,

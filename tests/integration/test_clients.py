@@ -11,7 +11,6 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +119,10 @@ def test_pages_and_watches_that_resume(namespace: str) -> None:
         if len(events) == 6:
             break
     assert events == [("DELETED", "c4"), ("MODIFIED", "c0"), *(("DELETED", f"c{i}") for i in range(4))]
-    too_old = watch.Watch().stream(core.list_namespaced_config_map, namespace, resource_version="1", timeout_seconds=1)
-    assert refusal_of(too_old) == 410
-
-
-def refusal_of(stream: Iterator[Any]) -> int:
-    with pytest.raises(ApiException) as caught:
-        list(stream)
-    return int(caught.value.status)
+    # A watch from too long ago is refused within its stream, as upstream does; the client's Watch starts anew by itself.
+    old = {"resource_version": "1", "watch": True, "timeout_seconds": 1, "_preload_content": False}
+    refused = json.loads(core.list_namespaced_config_map(namespace, **old).data.splitlines()[0])
+    assert (refused["type"], refused["object"]["code"]) == ("ERROR", 410)
 
 
 def test_custom_resources(control_plane: Cluster, namespace: str) -> None:

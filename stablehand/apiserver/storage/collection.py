@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
+from stablehand.apiserver.contract import StatusError
 from stablehand.apiserver.errors import too_old
 from stablehand.apiserver.storage.watchers import Entry, Event, Match, Watcher
 
@@ -80,13 +81,24 @@ class Collection:
         self.entries[key] = entry
         self.namespaces.setdefault(key[0], {})[key[1]] = entry
 
+    def reread(self, key: Key, entry: Entry) -> None:
+        """Another reading of what is stored, at the same revision: nobody is told."""
+        self.entries[key] = self.namespaces[key[0]][key[1]] = entry
+        self.version += 1
+        self._sorted = None
+
     # -- watches
 
     def watch(self, namespace: str, match: Match | None, since: int, current: int) -> Watcher:
-        """Events after revision `since`. Raises StatusError Expired when history does not reach back that far."""
+        """Events after revision `since`. Where history does not reach back that far, one that has failed as Expired:
+        a watch that was well asked for is refused within its stream, which is where clients look for a 410."""
         watcher = Watcher(namespace, match, self._watchers)
-        for event in self._since(since, current):
-            watcher.offer(event)
+        try:
+            for event in self._since(since, current):
+                watcher.offer(event)
+        except StatusError as e:
+            watcher.fail(e)
+            return watcher
         self._watchers.add(watcher)
         return watcher
 

@@ -11,6 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import orjson
+
+from stablehand.apiserver.contract import StatusError
+from stablehand.apiserver.errors import expired
 from stablehand.machinery.types import Obj
 
 LIMIT = 20_000  # events a watcher may lag behind
@@ -32,12 +36,25 @@ class Entry:
 class Event:
     """A change of one object: `entry` is the new state (for DELETED the last one), `prev` the one before."""
 
-    __slots__ = ("_lines", "entry", "key", "prev", "revision", "type")
+    __slots__ = ("_leaving", "_lines", "entry", "key", "prev", "revision", "type")
 
     def __init__(self, kind: str, key: tuple[str, str], entry: Entry, prev: Entry | None) -> None:
         self.type, self.key, self.entry, self.prev = kind, key, entry, prev
         self.revision = entry.revision
         self._lines: dict[str, bytes] = {}
+        self._leaving: Event | None = None
+
+    def leaving(self) -> Event:
+        """The event as one who selects the state before, but not the new one, is told it: the object as it was, with
+        the revision of the change. Made once for all of them."""
+        if self._leaving is None:
+            before = self.prev
+            assert before is not None
+            meta = {**before.obj["metadata"], "resourceVersion": str(self.revision)}
+            obj = {**before.obj, "metadata": meta}
+            entry = Entry(obj, orjson.dumps(obj), self.revision)
+            self._leaving = Event("DELETED", self.key, entry, before)
+        return self._leaving
 
     def line(self, kind: str) -> bytes:
         """The event as one line of a watch, told as ADDED, MODIFIED or DELETED."""
@@ -49,10 +66,10 @@ class Event:
 
 
 class Watcher:
-    """One watch, of the ones in `among` until it is closed. Items are (type, event) pairs; `overrun` is set when it
-    was cut off."""
+    """One watch, of the ones in `among` until it is closed. Items are (type, event) pairs; `failure` says why it
+    was cut off, or could not begin: the watch's last word to its client, an ERROR event."""
 
-    __slots__ = ("_among", "_match", "_queue", "_waiter", "closed", "namespace", "overrun")
+    __slots__ = ("_among", "_match", "_queue", "_waiter", "closed", "failure", "namespace")
 
     def __init__(self, namespace: str, match: Match | None, among: set[Watcher]) -> None:
         self.namespace = namespace
@@ -61,7 +78,7 @@ class Watcher:
         self._queue: deque[tuple[str, Event]] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self.closed = False
-        self.overrun = False
+        self.failure: StatusError | None = None
 
     def classify(self, event: Event) -> str | None:
         """What the event is to this watcher: objects entering its selection are ADDED, leaving it DELETED."""
@@ -80,15 +97,20 @@ class Watcher:
         kind = self.classify(event)
         if kind is None or self.closed:
             return
+        if kind == "DELETED" and event.type != "DELETED":
+            event = event.leaving()
         self._queue.append((kind, event))
         if len(self._queue) > LIMIT:
-            self.overrun = True
-            self.close()
+            self.fail(expired("too old resource version: the watcher fell behind"))
         self._wake()
 
     def push(self, kind: str, event: Event) -> None:
         self._queue.append((kind, event))
         self._wake()
+
+    def fail(self, why: StatusError) -> None:
+        self.failure = why
+        self.close()
 
     def close(self) -> None:
         self.closed = True

@@ -21,7 +21,7 @@ _MODULES = {
     "events": "events",
     "events.events.k8s.io": "events",
     "limitranges": "cluster",
-    "resourcequotas": "cluster",
+    "resourcequotas": "quotas",
     "pods": "pod",
     "podtemplates": "workloads",
     "replicationcontrollers": "workloads",

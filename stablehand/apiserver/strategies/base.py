@@ -52,6 +52,7 @@ class Strategy:
     """The rules of one resource."""
 
     name_rule: metadata.NameRule = staticmethod(metadata.subdomain_name)
+    any_finalizer = False  # finalizers need no domain
     status_keeps_labels = True  # /status leaves metadata.labels and annotations to the caller, as most kinds do
 
     def __init__(self, res: Resource) -> None:
@@ -113,13 +114,13 @@ class Strategy:
     # --- validation
 
     def validate_create(self, obj: Obj) -> list[FieldError]:
-        errors = metadata.validate(obj, self.res.namespaced, type(self).name_rule)
+        errors = metadata.validate(obj, self.res.namespaced, type(self).name_rule, self.any_finalizer)
         errors.extend(self.validate(obj))
         return errors
 
     def validate_update(self, new: Obj, old: Obj) -> list[FieldError]:
         errors = metadata.validate_update(new, old)
-        errors.extend(metadata.validate(new, self.res.namespaced, None))
+        errors.extend(metadata.validate(new, self.res.namespaced, None, self.any_finalizer))
         errors.extend(self.validate_change(new, old))
         return errors
 

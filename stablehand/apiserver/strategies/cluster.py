@@ -110,20 +110,6 @@ def _taints(taints: list[Obj]) -> list[FieldError]:
     return errors
 
 
-class QuotaStrategy(Strategy):
-    def initial_status(self, obj: Obj) -> None:
-        obj["status"] = {}
-
-    def validate(self, obj: Obj) -> list[FieldError]:
-        return checks.quantity_map((obj.get("spec") or {}).get("hard") or {}, "spec.hard")
-
-    def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:
-        errors = self.validate(new)
-        if ((new.get("spec") or {}).get("scopes") or []) != ((old.get("spec") or {}).get("scopes") or []):
-            errors.append(invalid("spec.scopes", (new.get("spec") or {}).get("scopes"), "field is immutable"))
-        return errors
-
-
 class LimitRangeStrategy(Strategy):
     def default(self, obj: Obj) -> None:
         for item in (obj.get("spec") or {}).get("limits") or ():
@@ -162,6 +148,5 @@ class LimitRangeStrategy(Strategy):
 STRATEGIES = {
     "namespaces": NamespaceStrategy,
     "nodes": NodeStrategy,
-    "resourcequotas": QuotaStrategy,
     "limitranges": LimitRangeStrategy,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import orjson
 
 from stablehand.apiserver.strategies import checks
@@ -11,12 +13,16 @@ from stablehand.machinery import names
 from stablehand.machinery.fielderrors import FieldError, duplicate, forbidden, invalid, not_supported, required
 from stablehand.machinery.types import Obj
 
+_APPROVED = "api-approved.kubernetes.io"
+_APPROVAL = "https://github.com/kubernetes/enhancements/pull/1111"
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _COLUMN_TYPES = ("integer", "number", "string", "boolean", "date")
 _FORBIDDEN_KEYS = ("$ref", "definitions", "dependencies", "patternProperties", "additionalItems")
 
 
 class DefinitionStrategy(Strategy):
+    any_finalizer = True
+
     def default(self, obj: Obj) -> None:
         spec = obj.setdefault("spec", {})
         kinds = spec.setdefault("names", {})
@@ -54,6 +60,9 @@ class DefinitionStrategy(Strategy):
             errors.append(invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
         return errors
 
+    def validate_create(self, obj: Obj) -> list[FieldError]:
+        return super().validate_create(obj) + _approval(obj)
+
     def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:
         errors = self.validate(new)
         errors.extend(immutable(new["spec"].get("group"), old["spec"].get("group"), "spec.group"))
@@ -71,6 +80,22 @@ class DefinitionStrategy(Strategy):
                     invalid(f"status.storedVersions[{index}]", version, "missing from spec.versions; " + text)
                 )
         return errors
+
+
+def _approval(obj: Obj) -> list[FieldError]:
+    """Groups of the Kubernetes community ask for the page where the API was approved, or a word that it was not."""
+    group = obj["spec"].get("group") or ""
+    if group not in ("k8s.io", "kubernetes.io") and not group.endswith((".k8s.io", ".kubernetes.io")):
+        return []
+    value = (obj["metadata"].get("annotations") or {}).get(_APPROVED, "")
+    path, text = f"metadata.annotations[{_APPROVED}]", f'protected groups must have approval annotation "{_APPROVED}"'
+    if not value:
+        return [required(path, f"{text}, see {_APPROVAL}")]
+    url = urlsplit(value)
+    if value.startswith("unapproved") or (url.scheme and url.netloc):
+        return []
+    text += f' with either a URL or a reason starting with "unapproved", see {_APPROVAL}'
+    return [invalid(path, value, text)]
 
 
 def _spec(spec: Obj) -> list[FieldError]:

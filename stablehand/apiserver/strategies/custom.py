@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 _OUTSIDE_SPEC = frozenset({"metadata", "status", "apiVersion", "kind", "managedFields"})
 # Errors after which the rules are not asked: they may rely on what the schema promises (hasBlockingErr upstream).
 _BLOCKING = frozenset({NOT_SUPPORTED, REQUIRED, TOO_LONG, TOO_MANY, TYPE_INVALID})
+_STANDARD_FINALIZERS = frozenset({"orphan", "foregroundDeletion"})
+_PREFER_DOMAIN = (
+    "prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other "
+    "finalizer writers"
+)
 _UNCHECKED = (
     "some validation rules were not checked because the object was invalid; correct the existing errors to complete "
     "validation"
@@ -68,6 +73,8 @@ class CustomStrategy(Strategy):
     """`schema` decodes, `columns` print, `selectable` are the field paths of field selectors, `scale` the paths of
     the scale subresource, `storage_api_version` the apiVersion that objects are stored with, `openapi` the schema that
     /openapi publishes."""
+
+    any_finalizer = True
 
     def __init__(self, res: Resource, crd: Obj, version: Obj) -> None:
         super().__init__(res)
@@ -156,4 +163,6 @@ class CustomStrategy(Strategy):
         return self.warnings(new) + [error.message() for error in self._evaluated(new, old)[1]]
 
     def warnings(self, obj: Obj) -> list[str]:
-        return [self.deprecation] if self.deprecation else []
+        texts = [self.deprecation] if self.deprecation else []
+        bare = [f for f in obj["metadata"].get("finalizers") or () if "/" not in f and f not in _STANDARD_FINALIZERS]
+        return texts + [f'metadata.finalizers: "{finalizer}": {_PREFER_DOMAIN}' for finalizer in bare]

@@ -39,8 +39,8 @@ def path_name(name: str, prefix: bool) -> list[str]:
     return [text for text in names.path_segment(name) if not (prefix and text.startswith("may not be"))]
 
 
-def validate(obj: Obj, namespaced: bool, rule: NameRule | None) -> list[FieldError]:
-    """Checks metadata; `rule` None leaves the name alone (updates)."""
+def validate(obj: Obj, namespaced: bool, rule: NameRule | None, any_finalizer: bool = False) -> list[FieldError]:
+    """Checks metadata; `rule` None leaves the name alone (updates); `any_finalizer`: see `validate_finalizers`."""
     meta = obj.get("metadata") or {}
     errors: list[FieldError] = []
     if rule is not None:
@@ -68,7 +68,7 @@ def validate(obj: Obj, namespaced: bool, rule: NameRule | None) -> list[FieldErr
     if owners := meta.get("ownerReferences"):
         errors.extend(_owners(owners))
     if finalizers := meta.get("finalizers"):
-        errors.extend(validate_finalizers(finalizers, "metadata.finalizers"))
+        errors.extend(validate_finalizers(finalizers, "metadata.finalizers", any_finalizer))
     return errors
 
 
@@ -93,13 +93,16 @@ def validate_annotations(notes: Mapping[str, str], path: str) -> list[FieldError
     return errors
 
 
-def validate_finalizers(finalizers: list[str], path: str) -> list[FieldError]:
+def validate_finalizers(finalizers: list[str], path: str, any_finalizer: bool = False) -> list[FieldError]:
+    """A finalizer without a domain must be one of the API's own, except on custom resources, their definitions and
+    APIServices (`any_finalizer`)."""
     errors: list[FieldError] = []
     for index, finalizer in enumerate(finalizers):
         complaints = names.qualified_name(finalizer)
         where = f"{path}[{index}]" if "/" not in finalizer else path
         errors.extend(invalid(path, finalizer, text) for text in complaints)
-        if not complaints and "/" not in finalizer and finalizer not in ("orphan", "foregroundDeletion", "kubernetes"):
+        own = "/" in finalizer or any_finalizer or finalizer in ("orphan", "foregroundDeletion", "kubernetes")
+        if not complaints and not own:
             errors.append(
                 invalid(where, finalizer, "name is neither a standard finalizer name nor is it fully qualified")
             )

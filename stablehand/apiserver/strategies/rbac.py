@@ -75,7 +75,8 @@ class BindingStrategy(Strategy):
                 errors.extend(checks.named(name, names.dns1123_subdomain, f"{path}.name"))
             if group:
                 errors.append(not_supported(f"{path}.apiGroup", group, ("",)))
-            if not subject.get("namespace"):
+            # A RoleBinding's ServiceAccount without a namespace is one of its own namespace.
+            if not subject.get("namespace") and not self.res.namespaced:
                 errors.append(required(f"{path}.namespace"))
         elif kind in ("User", "Group"):
             if group != GROUP:

@@ -210,7 +210,7 @@ async def handle_collection(core: Core, request: Request) -> Answer:
     res = info.resource
     assert res is not None
     options = delete_options(request)
-    match = matcher(request, res)
+    match = matcher(request, res, getattr(core.registry.strategy(res), "selectable", ()) if res.custom else ())
     namespace = info.namespace if res.namespaced else ""
     deleted: list[Entry] = []
     for key, entry in list(core.storage.collection(res).ordered(namespace)):

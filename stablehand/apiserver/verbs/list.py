@@ -16,6 +16,10 @@ from stablehand.apiserver.verbs.select import matcher
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj
 
+# Seconds in which the pages of a list tell of one moment (upstream compacts its history as often). Later a client is
+# offered the rest as it is by then.
+CONSISTENT_FOR = 300.0
+
 
 def _integer(request: Request, name: str) -> int:
     text = request.query.get(name, "")
@@ -28,16 +32,17 @@ def _integer(request: Request, name: str) -> int:
     return value
 
 
-def _decode_continue(token: str) -> tuple[int, Key]:
+def _decode_continue(token: str) -> tuple[int, Key, float]:
+    """(revision, the last key told, when the token was made); the revision is -1 for "as it is now"."""
     try:
         value = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        return int(value["rv"]), (value["start"][0], value["start"][1])
+        return int(value["rv"]), (value["start"][0], value["start"][1]), float(value["made"])
     except (ValueError, KeyError, TypeError, IndexError):
         raise errors.bad_request(f"continue key is not valid: {token[:64]}") from None
 
 
-def _encode_continue(revision: int, last: Key) -> str:
-    token = orjson.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": last})
+def _encode_continue(revision: int, last: Key, now: float) -> str:
+    token = orjson.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": last, "made": int(now)})
     return base64.urlsafe_b64encode(token).decode().rstrip("=")
 
 
@@ -94,14 +99,17 @@ async def handle(core: Core, request: Request) -> Answer:
     if token:
         if request.query.get("resourceVersion", "") not in ("", "0"):
             raise errors.bad_request("specifying resource version is not allowed when using continue")
-        revision, start = _decode_continue(token)
-        try:
-            rows = collection.at(revision, namespace, core.storage.revision)
-        except StatusError as e:
-            raise errors.expired(
-                "The provided continue parameter is too old to display a consistent list result. "
-                "You must start a new list without the continue parameter."
-            ) from e
+        then, start, made = _decode_continue(token)
+        if then < 0:
+            rows = collection.ordered(namespace)
+        else:
+            revision = then
+            try:
+                if core.clock() - made > CONSISTENT_FOR:
+                    raise errors.too_old(revision, core.storage.revision)
+                rows = collection.at(revision, namespace, core.storage.revision)
+            except StatusError as e:
+                raise errors.continue_expired(_encode_continue(-1, start, core.clock())) from e
     else:
         exact = _minimum_revision(core, request)
         if exact is None:
@@ -115,7 +123,7 @@ async def handle(core: Core, request: Request) -> Answer:
         rows = [row for row in rows if match(row[1].obj)]
     meta: Obj = {"resourceVersion": str(revision)}
     if limit and len(rows) > limit:
-        meta["continue"] = _encode_continue(revision, rows[limit - 1][0])
+        meta["continue"] = _encode_continue(revision, rows[limit - 1][0], core.clock())
         if match is None:
             meta["remainingItemCount"] = len(rows) - limit
         rows = rows[:limit]

@@ -13,7 +13,7 @@ import orjson
 from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.contract import Answer, Request, StatusError
 from stablehand.apiserver.core import Core
-from stablehand.apiserver.decode import check_fields, load_yaml, typed
+from stablehand.apiserver.decode import check_applied, load_yaml, typed
 from stablehand.apiserver.verbs import present, write
 from stablehand.machinery import ownership, patch
 from stablehand.machinery.resources import Resource
@@ -127,7 +127,7 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
     else:
         meta.pop("namespace", None)
     schema = write.schema_of(core, res)
-    check_fields(request, schema, applied, res)
+    check_applied(request, schema, applied, res)
     row, _ = write.stored_strategy(core, res)
     if res.storage[1] and not res.custom:
         # Applied in an old version: converted first, so that ownership is kept in one version only.

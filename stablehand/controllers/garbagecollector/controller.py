@@ -14,7 +14,7 @@ from stablehand.controllers.garbagecollector.graph import FOREGROUND, ORPHAN, Gr
 from stablehand.machinery import meta
 from stablehand.machinery.resources import Resource, resource
 from stablehand.machinery.types import Obj
-from stablehand.runtime import Controller, Informers, Result
+from stablehand.runtime import Controller, EventRecorder, Informers, Result
 from stablehand.runtime.discovery import Catalog
 from stablehand.runtime.metawatch import MetaWatch
 
@@ -56,6 +56,7 @@ class GarbageCollector(Controller):
         self._catalog = catalog
         self._graph = Graph()
         self._rows: dict[str, Resource] = {}
+        self.events = EventRecorder(client, "garbage-collector-controller")
         self._watches: dict[str, tuple[MetaWatch, asyncio.Task[None]]] = {}
         self._shared: set[str] = set()
         for key in _SHARED:
@@ -172,6 +173,8 @@ class GarbageCollector(Controller):
         for ref in refs:
             if not await self._exists(ref, item.namespace):
                 dangling.append(ref)
+                if self._graph.is_elsewhere(ref.get("uid") or "", item.namespace):
+                    self._tell_of_namespace(live, ref)
             elif self._graph.waits_for_dependents(ref.get("uid") or ""):
                 waiting.append(ref)
             else:
@@ -195,6 +198,16 @@ class GarbageCollector(Controller):
         await self._client.delete(
             row, item.name, item.namespace or None, propagation=policy, uid=item.uid, resource_version=version
         )
+
+    def _tell_of_namespace(self, live: Obj, ref: Obj) -> None:
+        """The owner is in another namespace, where no owner can be."""
+        namespace = meta.namespace(live)
+        what = (
+            f"[{ref.get('apiVersion')}/{ref.get('kind')}, namespace: {namespace}, name: {ref.get('name')}, "
+            f"uid: {ref.get('uid')}]"
+        )
+        text = f'ownerRef {what} does not exist in namespace "{namespace}"'
+        self.events.event(live, "Warning", "OwnerRefInvalidNamespace", text)
 
     async def _exists(self, ref: Obj, namespace: str) -> bool:
         uid = ref.get("uid") or ""

@@ -98,6 +98,10 @@ class Graph:
         """Is there an object of this uid that one in `namespace` may name as its owner?"""
         return self._alive.get(uid) in ("", namespace) if uid in self._alive else False
 
+    def is_elsewhere(self, uid: str, namespace: str) -> bool:
+        """Does this uid belong to an object of another namespace?"""
+        return self._alive.get(uid, namespace) not in ("", namespace)
+
     def waits_for_dependents(self, uid: str) -> bool:
         item = self.items.get(uid)
         return item is not None and item.waits_for_dependents

@@ -45,6 +45,7 @@ class ReplicaSetController(Controller):
         self.wait_for = [self._sets, self._pods]
         self.events = EventRecorder(client, self.component)
         self._sizes: dict[tuple[str, str], int] = {}
+        self._told: dict[tuple[str, str], Obj] = {}  # the status written last
         self._sets.on_change(self._set_changed)
         self._pods.on_change(self._pod_changed)
 
@@ -53,7 +54,8 @@ class ReplicaSetController(Controller):
     def _set_changed(self, event: str, old: Obj | None, new: Obj) -> None:
         if event == "DELETED":
             self._sizes.pop(meta.key(new), None)
-        elif old is not None and _same_but_status(old, new):
+            self._told.pop(meta.key(new), None)
+        elif old is not None and new.get("status") == self._told.get(meta.key(new)) and _same_but_status(old, new):
             return
         self.enqueue(meta.key(new))
 
@@ -169,6 +171,7 @@ class ReplicaSetController(Controller):
             old = current.get("status") or {}
             if all((new.get(f) or 0) == (old.get(f) or 0) for f in set(new) | set(old)):
                 return after
+            self._told[meta.key(rs)] = new
             try:
                 await writes.update(self._client, self._sets, {**current, "status": new}, subresource="status")
                 return after
@@ -202,7 +205,7 @@ def _generation(rs: Obj) -> int:
 
 
 def _same_but_status(old: Obj, new: Obj) -> bool:
-    """Did only the status (which this controller writes) change?"""
+    """Did only the status change?"""
     before, after = old["metadata"], new["metadata"]
     fields = ("generation", "labels", "annotations", "deletionTimestamp", "ownerReferences", "uid")
     return bool(_generation(new)) and all(before.get(f) == after.get(f) for f in fields)

@@ -18,7 +18,7 @@ async def ensure_class(
     reclaim: str = "Delete",
     binding: str = "Immediate",
 ) -> None:
-    """Makes the class unless one of this name is there: what the user changed about it stays."""
+    """Makes the class unless one of this name is there: what the user changed about it stays. Its claims may grow."""
     storage_class: Obj = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
@@ -26,6 +26,7 @@ async def ensure_class(
         "provisioner": provisioner,
         "reclaimPolicy": reclaim,
         "volumeBindingMode": binding,
+        "allowVolumeExpansion": True,
     }
     if default:
         storage_class["metadata"]["annotations"] = {_DEFAULT: "true"}

@@ -1,4 +1,4 @@
-"""The provisioner's control loop: claims in, volumes out; released volumes removed. Folders are the backend's."""
+"""The provisioner's control loop: claims in, volumes out; volumes grown; released ones removed. Folders are the backend's."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from stablehand.client import AlreadyExists, ApiError, Client, NotFound, Unavailable
-from stablehand.machinery import meta
+from stablehand.machinery import meta, quantity
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
-from stablehand.machinery.volumes import class_of
+from stablehand.machinery.volumes import capacity_of, class_of, request_of
 from stablehand.runtime import Controller, EventRecorder, Informers, Result, Terminal
 from stablehand.storage.provisioner import plan
 from stablehand.storage.provisioner.classes import CLASSES
@@ -25,7 +25,7 @@ VOLUMES = resource("persistentvolumes")
 RETRY_FIRST, RETRY_LONGEST, ATTEMPTS = 15.0, 1000.0, 15
 RESYNC = 15 * 60.0
 
-Key = tuple[str, str, str]  # ("claim", namespace, name) or ("volume", "", name)
+Key = tuple[str, str, str]  # ("claim" or "growth", namespace, name) or ("volume", "", name)
 
 
 class Provisioner(Controller):
@@ -50,6 +50,8 @@ class Provisioner(Controller):
     def _on_claim(self, kind: str, old: Obj | None, new: Obj) -> None:
         if kind != "DELETED" and plan.wants_volume(new, self._provisioner, None):
             self.enqueue(("claim", *meta.key(new)))
+        if kind != "DELETED" and plan.wants_growth(new):
+            self.enqueue(("growth", *meta.key(new)))
 
     def _on_volume(self, kind: str, old: Obj | None, new: Obj) -> None:
         if kind != "DELETED" and plan.must_delete(new, self._provisioner):
@@ -73,6 +75,10 @@ class Provisioner(Controller):
             claim = self._claims.cached(namespace, name)
             if claim is not None:
                 return await self._attempt(key, claim, "ProvisioningFailed", self._provision)
+        elif what == "growth":
+            claim = self._claims.cached(namespace, name)
+            if claim is not None and plan.wants_growth(claim):
+                return await self._attempt(key, claim, "VolumeResizeFailed", self._grow)
         else:
             pv = self._volumes.cached("", name)
             if pv is not None and plan.must_delete(pv, self._provisioner):
@@ -125,6 +131,22 @@ class Provisioner(Controller):
         except AlreadyExists:
             log.debug("volume %s exists", meta.name(pv))
         self._event(claim, "Normal", "ProvisioningSucceeded", f"Successfully provisioned volume {meta.name(pv)}")
+
+    async def _grow(self, claim: Obj) -> None:
+        """A folder has no size of its own: only what the volume and the claim say of it changes."""
+        pv = self._volumes.cached("", claim["spec"]["volumeName"])
+        storage_class = await self._class(class_of(claim))
+        if pv is None or not plan.may_grow(claim, pv, storage_class, self._provisioner):
+            return
+        size = quantity.canonical(claim["spec"]["resources"]["requests"]["storage"])
+        self._event(claim, "Normal", "Resizing", f"External resizer is resizing volume {meta.name(pv)}")
+        if capacity_of(pv) < request_of(claim):
+            patch: Obj = {"spec": {"capacity": {"storage": size}}}
+            self._volumes.observe(await self._client.patch(VOLUMES, meta.name(pv), patch))
+        patch = {"status": {"capacity": {"storage": size}, "allocatedResources": {"storage": size}}}
+        namespace, name = meta.key(claim)
+        self._claims.observe(await self._client.patch(CLAIMS, name, patch, namespace, subresource="status"))
+        self._event(claim, "Normal", "VolumeResizeSuccessful", "Resize volume succeeded")
 
     async def _remove(self, pv: Obj) -> None:
         storage_class = await self._class(class_of(pv), live=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 
-from stablehand.machinery import meta
+from stablehand.machinery import meta, quantity
 from stablehand.machinery.types import Obj
 from stablehand.machinery.volumes import (
     BETA_PROVISIONER,
@@ -16,8 +16,11 @@ from stablehand.machinery.volumes import (
     PROVISIONER,
     SELECTED_NODE,
     class_of,
+    is_bound_to,
     is_delayed,
+    is_fully_bound,
     mode_of,
+    request_of,
 )
 
 _PATTERN = re.compile(r"\$\{\.PVC\.((?:labels|annotations)\.(.*?)|.*?)\}")
@@ -115,6 +118,18 @@ def volume(claim: Obj, storage_class: Obj, provisioner: str, source: Obj, node_n
         "metadata": {"name": volume_name(claim), "annotations": {PROVISIONED_BY: provisioner}},
         "spec": spec,
     }
+
+
+def wants_growth(claim: Obj) -> bool:
+    """Does the claim ask for more than it has?"""
+    has = ((claim.get("status") or {}).get("capacity") or {}).get("storage")
+    return is_fully_bound(claim) and has is not None and request_of(claim) > quantity.whole(has)
+
+
+def may_grow(claim: Obj, pv: Obj, storage_class: Obj | None, provisioner: str) -> bool:
+    """Is the claim's volume one of ours, of a class that lets it grow?"""
+    allowed = storage_class is not None and bool(storage_class.get("allowVolumeExpansion"))
+    return allowed and meta.annotations(pv).get(PROVISIONED_BY) == provisioner and is_bound_to(pv, claim)
 
 
 def must_delete(pv: Obj, provisioner: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -84,8 +85,10 @@ async def test_stored_custom_resources_follow_their_schema() -> None:
     text, defaulted = {"type": "string"}, {"type": "string", "default": "A"}
     async with serving() as server:
         await server.made(crds, _definition({"a": text, "b": text}))
-        while (await server.call("GET", foos))[0] != 200:
-            pass
+        for _ in range(1000):
+            await asyncio.sleep(0)  # lets the definition be established
+            if (await server.call("GET", foos))[0] == 200:
+                break
         foo = {"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": "f"}, "b": "kept"}
         first = await server.made(foos, foo)
 

@@ -210,6 +210,16 @@ async def test_preemption(world: World) -> None:
         await settle(lambda: world.where("high") == "a")
 
 
+async def test_a_pod_larger_than_any_node_is_not_helped_by_preemption(world: World) -> None:
+    async with world.run():
+        await world.client.create(NODES, node("a", cpu="1"))
+        await world.client.create(PODS, pod("low", cpu="800m"))
+        await settle(lambda: world.where("low") == "a")
+        await world.client.create(PODS, pod("huge", cpu="2", priority=100))
+        await settle(lambda: "Insufficient cpu" in world.why("huge"))
+        assert world.why("huge").endswith("1 Preemption is not helpful for scheduling.")
+
+
 async def test_gates_and_other_schedulers_are_left_alone(world: World) -> None:
     async with world.run():
         await world.client.create(NODES, node("a"))
