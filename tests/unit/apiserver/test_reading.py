@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stablehand.apiserver.decode import applied_path
+from stablehand.apiserver.storage.collection import Collection
 from stablehand.apiserver.storage.watchers import Entry, Event, Watcher
 from stablehand.apiserver.verbs.list import CONSISTENT_FOR
 from stablehand.machinery.schema import schema_for
@@ -38,6 +39,14 @@ async def test_a_list_goes_on_though_its_moment_has_passed() -> None:
         _, rest = await server.call("GET", CONFIGS, query=query)
         assert [o["metadata"]["name"] for o in rest["items"]] == ["c4", "c9"]
         assert rest["metadata"]["resourceVersion"] == page["metadata"]["resourceVersion"]
+
+
+def test_a_watch_from_too_long_ago_is_refused_within_its_stream() -> None:
+    collection = Collection("configmaps/", 5)
+    watcher = collection.watch("", None, 4, 9)
+    assert watcher.closed and watcher.failure is not None
+    assert (watcher.failure.code, watcher.failure.reason) == (410, "Expired")
+    assert collection.watch("", None, 5, 9).failure is None
 
 
 def test_who_leaves_a_selection_is_told_as_it_was() -> None:
