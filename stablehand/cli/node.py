@@ -34,7 +34,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from stablehand import node
-    from stablehand.launch.parts import network, node_config
+    from stablehand.launch.nodeconfig import node_config
+    from stablehand.launch.parts import network
     from stablehand.launch.state import remember_network
     from stablehand.launch.supervisor import open_pki, take_lock
 

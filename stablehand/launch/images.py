@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _node(up: UpConfig) -> Any:
-    from stablehand.launch.parts import node_config
+    from stablehand.launch.nodeconfig import node_config
 
     config = node_config(up, None, None)
     if not config.socket.exists():

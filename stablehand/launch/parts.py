@@ -4,54 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from stablehand.apiserver.app import ApiServer
 from stablehand.launch.config import UpConfig
-from stablehand.launch.errors import LaunchError
 from stablehand.launch.inprocess import in_process_client
+from stablehand.launch.nodeconfig import node_config
 from stablehand.launch.pki import Pki
 from stablehand.runtime.leases import LeadershipLost
 
 log = logging.getLogger("stablehand.launch")
 
 NFS_PROVISIONER = "stablehand.dev/nfs"
-Part = tuple[str, Coroutine[Any, Any, None]]
 
 
-def all_parts(config: UpConfig, server: ApiServer, pki: Pki, node_ready: asyncio.Event) -> Iterator[Part]:
-    """(name, coroutine that runs it) of every part but the API server."""
-    from stablehand import controllers, scheduler
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`module` is what `run` needs: imported beforehand, aside, it does not keep the loop from answering requests."""
+
+    name: str
+    module: str
+    run: Callable[[], Awaitable[None]]
+
+
+def all_parts(
+    config: UpConfig, server: ApiServer, pki: Pki, node_ready: asyncio.Event, containerd: Any = None
+) -> Iterator[Part]:
+    """Every part but the API server. `containerd` is what `start_containerd` gave."""
 
     def client(user: str, groups: tuple[str, ...] = (), *, manager: str) -> Any:
         return in_process_client(server, user, groups, manager=manager)
 
-    elect = config.leader_elect
-    manager = client("system:kube-controller-manager", manager="kube-controller-manager")
-    controlling = controllers.ControllersConfig(
-        manager,
-        ca_pem=pki.ca_pem,
-        leader_elect=elect,
-        signing_cert=pki.ca_pem.encode(),
-        signing_key=pki.ca_key,
-        account_key=pki.signing_key(),
-    )
-    yield "controllers", _leading(lambda: controllers.run(controlling))
-    scheduling = scheduler.SchedulerConfig(
-        client("system:kube-scheduler", manager="kube-scheduler"), leader_elect=elect
-    )
-    yield "scheduler", _leading(lambda: scheduler.run(scheduling))
-    if config.node:
-        from stablehand import node
-
+    if config.node:  # first: it has to wait for containerd while the others are loaded
         kubelet = client(f"system:node:{config.node_name}", ("system:nodes",), manager="kubelet")
-        yield "node", node.run(node_config(config, pki, kubelet), ready=node_ready)
-        yield "network", network(config, client("system:kube-proxy", manager="kube-proxy"))
+        yield Part("node", "stablehand.node.main", lambda: _node(config, pki, kubelet, node_ready, containerd))
+    manager = client("system:kube-controller-manager", manager="kube-controller-manager")
+    yield Part("controllers", "stablehand.controllers", lambda: _leading(lambda: _controllers(config, pki, manager)))
+    scheduler = client("system:kube-scheduler", manager="kube-scheduler")
+    yield Part("scheduler", "stablehand.scheduler", lambda: _leading(lambda: _scheduler(config, scheduler)))
+    if config.node:
+        proxy = client("system:kube-proxy", manager="kube-proxy")
+        yield Part("network", "stablehand.network", lambda: network(config, proxy))
         # Makes its own Service in kube-system, as an administrator would.
         admin = client("stablehand:dns", ("system:masters",), manager="stablehand-dns")
-        yield "dns", _dns(config, client("system:kube-dns", manager="kube-dns"), admin)
-        yield "provisioner", _storage(config, server, node_ready)
+        names = client("system:kube-dns", manager="kube-dns")
+        yield Part("dns", "stablehand.dns", lambda: _dns(config, names, admin))
+        yield Part("provisioner", "stablehand.storage", lambda: _storage(config, server, node_ready))
 
 
 async def _leading(run: Callable[[], Awaitable[None]]) -> None:
@@ -62,6 +62,33 @@ async def _leading(run: Callable[[], Awaitable[None]]) -> None:
             return await run()
         except LeadershipLost as e:
             log.warning("%s; trying to lead again", e)
+
+
+async def _controllers(config: UpConfig, pki: Pki, client: Any) -> None:
+    from stablehand import controllers
+
+    await controllers.run(
+        controllers.ControllersConfig(
+            client,
+            ca_pem=pki.ca_pem,
+            leader_elect=config.leader_elect,
+            signing_cert=pki.ca_pem.encode(),
+            signing_key=pki.ca_key,
+            account_key=pki.signing_key(),
+        )
+    )
+
+
+async def _scheduler(config: UpConfig, client: Any) -> None:
+    from stablehand import scheduler
+
+    await scheduler.run(scheduler.SchedulerConfig(client, leader_elect=config.leader_elect))
+
+
+async def _node(config: UpConfig, pki: Pki, client: Any, ready: asyncio.Event, containerd: Any) -> None:
+    from stablehand import node
+
+    await node.run(node_config(config, pki, client), ready=ready, containerd=containerd)
 
 
 async def network(config: UpConfig, client: Any) -> None:
@@ -128,44 +155,6 @@ async def _storage(config: UpConfig, server: ApiServer, node_ready: asyncio.Even
     finally:
         if nfs is not None:
             await nfs.stop()
-
-
-def node_config(config: UpConfig, pki: Pki | None, client: Any) -> Any:
-    """The node agent's settings; without a pki, those that tearing it down needs."""
-    from stablehand.node import NodeConfig
-
-    serving: dict[str, Any] = {}
-    if pki is not None:
-        hosts = (config.gateway, "127.0.0.1", config.node_name)
-        crt, key = pki.certificate("kubelet", config.node_name, hosts=hosts, server=True)
-        serving = {"tls_cert": crt, "tls_key": key, "client_ca": pki.ca_file}
-    return NodeConfig(
-        client=client,
-        data_dir=config.paths.node,
-        run_dir=config.run_dir,
-        node_name=config.node_name,
-        pod_cidr=config.pod_cidr,
-        bridge=config.bridge,
-        port=config.kubelet_port,
-        cluster_dns=(config.cluster_dns,),
-        cluster_domain=config.cluster_domain,
-        exports=(str(config.nfs),) if config.nfs else (),
-        mirrors=mirrors(config.registry_mirrors),
-        insecure_registries=config.insecure_registries,
-        stop_pods_on_exit=config.stop_pods,
-        **serving,
-    )
-
-
-def mirrors(texts: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """ "REGISTRY=URL" texts as a table. Raises LaunchError."""
-    out: dict[str, tuple[str, ...]] = {}
-    for text in texts:
-        registry, found, url = text.partition("=")
-        if not found or not url.startswith(("http://", "https://")):
-            raise LaunchError(f"--registry-mirror {text!r} is not REGISTRY=URL")
-        out[registry] = (*out.get(registry, ()), url)
-    return out
 
 
 async def teardown(config: UpConfig) -> None:

@@ -9,14 +9,16 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import importlib
 import json
 import logging
 import os
 import signal
 import socket
 import ssl
+import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,7 +110,13 @@ class Supervisor:
         reachable = config.node and config.listen[0] not in ("0.0.0.0", "::")
         if reachable:
             sockets.append(listen(config.gateway, port, free=True))
-        answering = await self._unless_stopped(self._api_server(pki, sockets, port))
+        containerd = await self._start_containerd(pki) if config.node else None
+        answering = None
+        try:
+            answering = await self._unless_stopped(self._api_server(pki, sockets, port))
+        finally:
+            if answering is None and containerd is not None and containerd.started_fresh:
+                await containerd.stop()
         if answering is None:
             return
         server, front = answering
@@ -116,7 +124,7 @@ class Supervisor:
         self._say(f"API server answers on https://{_shown(config.listen[0])}:{port}")
         try:
             if not self._alone:
-                self._start_parts(server, pki)
+                await self._start_parts(server, pki, containerd)
             self._write_state(port)
             if config.node:
                 await self._until(self.node_ready)
@@ -194,14 +202,32 @@ class Supervisor:
         host = _shown(self.config.listen[0])
         write_kubeconfig(self.config.paths.kubeconfig, f"https://{host}:{port}", pki.ca_file, crt, key)
 
-    def _start_parts(self, server: Any, pki: Pki) -> None:
+    async def _start_containerd(self, pki: Pki) -> Any:
+        """Ahead of everything that has to be loaded, which it takes as long to get ready as."""
+        from stablehand.launch.nodeconfig import node_config
+        from stablehand.node import NodeError, start_containerd
+
+        try:
+            return await start_containerd(node_config(self.config, pki, None))
+        except NodeError as e:
+            raise LaunchError(f"node failed: {one_line(e)}") from e
+
+    async def _start_parts(self, server: Any, pki: Pki, containerd: Any) -> None:
         from stablehand.launch import parts
 
-        for name, coroutine in parts.all_parts(self.config, server, pki, self.node_ready):
-            self._spawn(name, coroutine)
+        # What is imported aside gives way to the loop at once, or each of its many short steps waits for 5 ms.
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(0.0002)
+        try:
+            for part in parts.all_parts(self.config, server, pki, self.node_ready, containerd):
+                await asyncio.to_thread(importlib.import_module, part.module)
+                self._spawn(part.name, part.run())
+        finally:
+            sys.setswitchinterval(interval)
 
-    def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._tasks[name] = asyncio.create_task(coroutine, name=name)
+    def _spawn(self, name: str, work: Awaitable[None]) -> None:
+        self._tasks[name] = asyncio.ensure_future(work)
+        self._tasks[name].set_name(name)
         self.parts.append(name)
 
     def _raise_failed(self) -> None:

@@ -46,13 +46,14 @@ _RELIST = 30.0
 
 
 class Agent:
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, containerd: Containerd | None = None) -> None:
+        """`containerd`: one that was started ahead."""
         config.check()
         self.config = config
         self.workers: dict[str, PodWorker] = {}
         self._owners: dict[str, PodWorker] = {}
         self._tasks = TaskSet("node")
-        self._containerd = Containerd(config)
+        self._containerd = containerd or Containerd(config)
         self._network = Network(config)
         self._runtime: Runtime | None = None
         self._runtime_ready = asyncio.Event()
@@ -108,7 +109,8 @@ class Agent:
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Until cancelled; pods go on."""
         try:
-            await self._containerd.start()
+            if not self._containerd.started:
+                await self._containerd.start()
             self._tasks.spawn(self._informers.run(), "informers")
             await self._network.setup()
             await self._connect()

@@ -165,6 +165,11 @@ class Containerd:
         self._process: subprocess.Popen[bytes] | None = None
         self.started_fresh = False
 
+    @property
+    def started(self) -> bool:
+        """Whether `start` has been called, and not `stop` since."""
+        return self._running is not None
+
     async def start(self) -> None:
         """Returns once the process runs; `ready` waits for its socket. Raises NodeError."""
         config = self._config

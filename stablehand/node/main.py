@@ -21,14 +21,14 @@ from stablehand.node.network import Network
 log = logging.getLogger("stablehand.node")
 
 
-async def run(config: NodeConfig, *, ready: asyncio.Event | None = None) -> None:
+async def run(config: NodeConfig, *, ready: asyncio.Event | None = None, containerd: Containerd | None = None) -> None:
     """Runs the node until cancelled. `ready` is set when the Node is registered. Raises NodeError.
 
     Pods and containerd go on after it, unless config.stop_pods_on_exit.
     """
     from stablehand.node.server import KubeletServer
 
-    agent = Agent(config)
+    agent = Agent(config, containerd)
     server = KubeletServer(agent)
     try:
         async with asyncio.TaskGroup() as group:

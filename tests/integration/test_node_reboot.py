@@ -71,7 +71,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 def cut_power(cluster: Cluster) -> None:
     from stablehand.launch.config import Paths, UpConfig
-    from stablehand.launch.parts import node_config
+    from stablehand.launch.nodeconfig import node_config
     from stablehand.node.main import end_processes
 
     cluster.stop(signal.SIGKILL)
