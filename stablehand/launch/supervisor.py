@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stablehand import __version__
+from stablehand.aiokit.sockets import open_socket
 from stablehand.launch.config import Paths, UpConfig
 from stablehand.launch.errors import LaunchError, cause, is_expected, one_line
 from stablehand.launch.pki import Pki, write_kubeconfig
@@ -35,7 +36,6 @@ _STOP_SECONDS, _STOP_PODS_SECONDS = 10, 120
 
 T = TypeVar("T")
 Progress = Callable[[str], None]
-_IP_FREEBIND = 15  # linux/in.h; the bridge's address is bound before the bridge exists
 
 
 def take_lock(path: Path) -> int:
@@ -59,20 +59,13 @@ def take_lock(path: Path) -> int:
 
 
 def listen(host: str, port: int, *, free: bool = False) -> socket.socket:
-    """A bound TCP socket. Raises LaunchError that names the address."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if free:
-        sock.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+    """A bound TCP socket; `free` for the bridge's address, before the bridge exists. Raises LaunchError with the address
+    in its text."""
     try:
-        sock.bind((host, port))
+        return open_socket(socket.SOCK_STREAM, host, port, "the API server", free=free)
     except OSError as e:
-        sock.close()
         way = "stop what uses it (`ss -ltnp` shows it) or give" if e.errno == errno.EADDRINUSE else "give another"
-        raise LaunchError(f"cannot listen on {host}:{port}: {e.strerror}; {way} --listen") from e
-    sock.setblocking(False)
-    return sock
+        raise LaunchError(f"{e.strerror}; {way} --listen") from e
 
 
 class Supervisor:

@@ -121,7 +121,7 @@ def test_a_damaged_users_kubeconfig_is_left_alone(running: tuple[Path, int], tmp
 def test_what_up_refuses(running: tuple[Path, int], tmp_path: Path) -> None:
     _, port = running
     data = tmp_path / "data"
-    fails(_up(data, port), f"cannot listen on 127.0.0.1:{port}: Address already in use")
+    fails(_up(data, port), f"cannot listen for the API server on 127.0.0.1 port {port}: Address already in use")
     fails(stablehand("up", "--no-node", "--data-dir", "/dev/null/x"), "cannot use the data directory /dev/null/x")
     fails(stablehand("up", "--no-node", "--nfs", "/srv", "--data-dir", str(data)), "leave out --no-node")
     (data / "state.db").write_bytes(b"no database" * 1000)
