@@ -18,7 +18,7 @@ $(BIN)/.installed: pyproject.toml requirements.lock
 setup: $(BIN)/.installed ## the virtual environment
 
 system: ## what pods need, from Debian's packages
-	@scripts/system containerd runc containernetworking-plugins nftables iproute2 mmdebstrap nfs-ganesha nfs-ganesha-vfs
+	@scripts/system containerd runc containernetworking-plugins nftables iproute2 mmdebstrap nfs-ganesha nfs-ganesha-vfs rpcbind nfs-common
 
 tools: ## what only the tests need, from Debian's packages
 	@scripts/system etcd-server docker-registry

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -127,7 +128,9 @@ class Demo:
         self.stage.until("", lambda: not self.stage.get("pods", "-l", "app=headless-pod")["items"])
 
     def storage(self) -> None:
-        head("2. storage: rights, a provisioner in a pod, a class, and a set whose pods each claim a volume")
+        head("2. storage: an export, rights, a provisioner in a pod, a class, and a set whose pods each claim a volume")
+        print("$ showmount -e", flush=True)
+        subprocess.run(["/usr/sbin/showmount", "-e"], check=False)
         for file in ("rbac-rolebind.yaml", "nfs-deployment.yaml", "test-storageclass.yaml"):
             self.apply(f"2-storage/{file}")
         with self.stage.follow(SET):

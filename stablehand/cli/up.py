@@ -48,6 +48,8 @@ def _serve(config: UpConfig, ready_fd: int | None) -> int:
 
     from stablehand.launch.supervisor import Supervisor, stop_on_signals
 
+    if ready_fd is not None:
+        os.set_inheritable(ready_fd, False)  # or whoever reads it waits for the end of the programs started here
     began = time.monotonic()
 
     def progress(line: str) -> None:

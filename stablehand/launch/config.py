@@ -87,6 +87,10 @@ class UpConfig:
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     kubelet_port: int = 10250
+    eviction_hard: tuple[tuple[str, str], ...] | None = None  # (signal, quantity or percentage); None: kubelet's
+    eviction_soft: tuple[tuple[str, str], ...] = ()
+    eviction_soft_grace: tuple[tuple[str, str], ...] = ()  # (signal, duration)
+    eviction_transition: float = 300.0  # seconds
 
     @property
     def gateway(self) -> str:
@@ -142,6 +146,18 @@ def parse_port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise ValueError(f"{text!r} is not a port: give a number from 1 to 65535")
     return int(text)
+
+
+def parse_eviction(text: str) -> tuple[tuple[str, str], ...]:
+    """Thresholds such as "memory.available<500Mi,nodefs.available<10%", or durations such as "memory.available=1m30s":
+    (signal, value) each. Raises ValueError with a text for the user."""
+    found = []
+    for part in filter(None, text.split(",")):
+        match = re.fullmatch(r"([a-zA-Z.]+)[<=](\S+)", part.strip())
+        if match is None:
+            raise ValueError(f"{part!r} is not SIGNAL<QUANTITY, such as memory.available<500Mi")
+        found.append((match[1], match[2]))
+    return tuple(found)
 
 
 def parse_interface(text: str) -> str:

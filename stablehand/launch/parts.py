@@ -29,8 +29,16 @@ class Part:
     run: Callable[[], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Milestones:
+    """What parts set once it is so: the node is registered and Ready; the NFS server answers."""
+
+    node_ready: asyncio.Event
+    exported: asyncio.Event
+
+
 def all_parts(
-    config: UpConfig, server: ApiServer, pki: Pki, node_ready: asyncio.Event, containerd: Any = None
+    config: UpConfig, server: ApiServer, pki: Pki, milestones: Milestones, containerd: Any = None
 ) -> Iterator[Part]:
     """Every part but the API server. `containerd` is what `start_containerd` gave."""
 
@@ -39,7 +47,9 @@ def all_parts(
 
     if config.node:  # first: it has to wait for containerd while the others are loaded
         kubelet = client(f"system:node:{config.node_name}", ("system:nodes",), manager="kubelet")
-        yield Part("node", "stablehand.node.main", lambda: _node(config, pki, kubelet, node_ready, containerd))
+        yield Part(
+            "node", "stablehand.node.main", lambda: _node(config, pki, kubelet, milestones.node_ready, containerd)
+        )
     manager = client("system:kube-controller-manager", manager="kube-controller-manager")
     yield Part("controllers", "stablehand.controllers", lambda: _leading(lambda: _controllers(config, pki, manager)))
     scheduler = client("system:kube-scheduler", manager="kube-scheduler")
@@ -51,7 +61,7 @@ def all_parts(
         admin = client("stablehand:dns", ("system:masters",), manager="stablehand-dns")
         names = client("system:kube-dns", manager="kube-dns")
         yield Part("dns", "stablehand.dns", lambda: _dns(config, names, admin))
-        yield Part("provisioner", "stablehand.storage", lambda: _storage(config, server, node_ready))
+        yield Part("provisioner", "stablehand.storage", lambda: _storage(config, server, milestones))
 
 
 async def _leading(run: Callable[[], Awaitable[None]]) -> None:
@@ -121,7 +131,7 @@ async def _dns(config: UpConfig, client: Any, admin: Any) -> None:
     )
 
 
-async def _storage(config: UpConfig, server: ApiServer, node_ready: asyncio.Event) -> None:
+async def _storage(config: UpConfig, server: ApiServer, milestones: Milestones) -> None:
     """The class `standard` on local folders and, with --nfs, the NFS server and the class `nfs`."""
     from stablehand import storage
     from stablehand.aiokit.tasks import run_all
@@ -138,9 +148,10 @@ async def _storage(config: UpConfig, server: ApiServer, node_ready: asyncio.Even
     ]
     if config.nfs is not None:
         config.nfs.mkdir(parents=True, exist_ok=True)
-        await node_ready.wait()  # the node makes the bridge whose address the server binds
+        await milestones.node_ready.wait()  # the node makes the bridge whose address the server binds
         nfs = storage.NfsServer(config.nfs, config.paths.nfs, bind=config.gateway)
         await nfs.start()
+        milestones.exported.set()
         await storage.ensure_class(admin, "nfs", NFS_PROVISIONER, False)
         configs.append(
             storage.ProvisionerConfig(

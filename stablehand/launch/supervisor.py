@@ -78,6 +78,7 @@ class Supervisor:
         self._started = time.monotonic()
         self.stopping = asyncio.Event()
         self.node_ready = asyncio.Event()
+        self._exported = asyncio.Event()
         self.parts: list[str] = []
 
     def _say(self, line: str) -> None:
@@ -123,6 +124,10 @@ class Supervisor:
                 await self._until(self.node_ready)
                 if self.node_ready.is_set():
                     self._say(f"node {config.node_name} is Ready")
+                if config.nfs is not None:
+                    await self._until(self._exported)
+                    if self._exported.is_set():
+                        self._say(f"{config.nfs} is exported on {config.gateway}")
             if not self.stopping.is_set():
                 on_ready()
             stop = asyncio.create_task(self.stopping.wait())
@@ -208,11 +213,12 @@ class Supervisor:
     async def _start_parts(self, server: Any, pki: Pki, containerd: Any) -> None:
         from stablehand.launch import parts
 
+        events = parts.Milestones(self.node_ready, self._exported)
         # What is imported aside gives way to the loop at once, or each of its many short steps waits for 5 ms.
         interval = sys.getswitchinterval()
         sys.setswitchinterval(0.0002)
         try:
-            for part in parts.all_parts(self.config, server, pki, self.node_ready, containerd):
+            for part in parts.all_parts(self.config, server, pki, events, containerd):
                 await asyncio.to_thread(importlib.import_module, part.module)
                 self._spawn(part.name, part.run())
         finally:

@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from stablehand.storage.errors import StorageError
+from stablehand.storage.loopback import Loopback
 from stablehand.storage.rpcbind import Rpcbind, connects
 
 log = logging.getLogger("stablehand.nfs")
@@ -62,6 +63,7 @@ class NfsServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.showmount = False
         self._rpcbind = Rpcbind(state_dir, bind)
+        self._loopback = Loopback(bind)
 
     @property
     def log_file(self) -> Path:
@@ -106,6 +108,8 @@ class NfsServer:
                 await self.stop()
                 raise StorageError(f"ganesha.nfsd does not serve {self.folder}: {text} (see {self.log_file})")
             await asyncio.sleep(0.05)
+        if self.showmount:
+            await self._loopback.start()
         log.info("%s is exported on %s (pid %s)", self.folder, self.bind, self._process.pid)
 
     async def watch(self) -> None:
@@ -115,12 +119,14 @@ class NfsServer:
             if self._process is None:
                 return
             log.error("ganesha.nfsd ended: %s; starting it again", self._tail())
+            await self._loopback.stop()
             await asyncio.sleep(1)
             await self.start()
 
     async def stop(self) -> None:
         """Ends the server."""
         process, self._process = self._process, None
+        await self._loopback.stop()
         if process is not None:
             await _end(process)
         await self._rpcbind.stop()
