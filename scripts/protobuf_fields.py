@@ -41,6 +41,23 @@ _SPECIAL = {
     "apiextensions.v1.JSONSchemaPropsOrBool": "B",
     "apiextensions.v1.JSONSchemaPropsOrStringArray": "X",
 }
+# What no program of those packages holds with its tags: the aggregator's kind, and the metadata-only forms.
+_APISERVICE = "apiregistration.v1.APIService"
+_MORE = {
+    _APISERVICE: f"1:metadata:meta.v1.ObjectMeta 2:spec:{_APISERVICE}Spec 3:status:{_APISERVICE}Status",
+    f"{_APISERVICE}List": f"1:metadata:meta.v1.ListMeta 2:items:*{_APISERVICE}!",
+    f"{_APISERVICE}Spec": "1:service:apiregistration.v1.ServiceReference? 2:group:s 3:version:s "
+    "4:insecureSkipTLSVerify:b 5:caBundle:y 7:groupPriorityMinimum:i! 8:versionPriority:i!",
+    f"{_APISERVICE}Status": f"1:conditions:*{_APISERVICE}Condition",
+    f"{_APISERVICE}Condition": "1:type:s! 2:status:s! 3:lastTransitionTime:t 4:reason:s 5:message:s",
+    "apiregistration.v1.ServiceReference": "1:namespace:s 2:name:s 3:port:i?",
+    "meta.v1.PartialObjectMetadata": "1:metadata:meta.v1.ObjectMeta",
+    "meta.v1.PartialObjectMetadataList": "1:metadata:meta.v1.ListMeta 2:items:*meta.v1.PartialObjectMetadata!",
+}
+_MORE_ROOTS = {
+    "apiregistration.k8s.io/v1/APIService": _APISERVICE,
+    "apiregistration.k8s.io/v1/APIServiceList": f"{_APISERVICE}List",
+}
 _POINTER, _MAP, _SLICE, _STRING, _STRUCT, _INTERFACE = 22, 21, 23, 24, 25, 20
 
 
@@ -221,6 +238,8 @@ def main() -> None:
                 continue
             table.add(name, type_)
         messages = {**table.messages, **messages}
+    messages.update(_MORE)
+    roots.update(_MORE_ROOTS)
     lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(messages.items()))
     kinds = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(roots.items()))
     target = ROOT / "stablehand" / "apiserver" / "protobuf_fields.json"

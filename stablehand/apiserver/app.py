@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from time import perf_counter
 
 from stablehand.apiserver import authn, discovery, errors, openapi, openapi2, reviews, subresources
 from stablehand.apiserver.admission.chain import default_chain
@@ -17,7 +18,12 @@ from stablehand.apiserver.authz.rbac import Rbac
 from stablehand.apiserver.contract import Answer, Request, RequestInfo, Response, StatusError, User
 from stablehand.apiserver.core import Core, ServerConfig
 from stablehand.apiserver.custom import CustomResources
+from stablehand.apiserver.flowcontrol.control import FlowControl
+from stablehand.apiserver.flowcontrol.keeper import Keeper
+from stablehand.apiserver.health import Health
 from stablehand.apiserver.info import check_timeout, request_info
+from stablehand.apiserver.metrics import CONTENT_TYPE as METRICS_TYPE
+from stablehand.apiserver.metrics import Metrics, is_reading
 from stablehand.apiserver.metricsapi import MetricsApi
 from stablehand.apiserver.outbound import Outbound
 from stablehand.apiserver.registry import Registry
@@ -43,11 +49,26 @@ class Authorizer:
         self._node = NodeAuthorizer(storage)
 
     async def __call__(self, user: User, info: RequestInfo) -> tuple[bool, str]:
-        return self.decide(user, info), ""
+        if "system:masters" in user.groups or self.rbac.authorize(user, info):
+            return True, ""
+        allowed, why = self._node.decide(user, info)
+        if allowed:
+            return True, ""
+        return False, "\n".join(text for text in (why, self.rbac.refusal(user, info)) if text)
+
+    def explain(self, user: User, info: RequestInfo) -> tuple[bool, str]:
+        """What a review tells: who allows it, or what stands against it."""
+        if "system:masters" in user.groups:
+            return True, ""
+        allowed, why = self._node.decide(user, info)
+        if allowed:
+            return True, ""
+        allowed, reason = self.rbac.explain(user, info)
+        return allowed, reason if allowed else "\n".join(text for text in (why, reason) if text)
 
     def decide(self, user: User, info: RequestInfo) -> bool:
         """The same for those who cannot wait: an expression that asks its `authorizer`."""
-        return "system:masters" in user.groups or self._node.authorize(user, info) or self.rbac.authorize(user, info)
+        return "system:masters" in user.groups or self._node.decide(user, info)[0] or self.rbac.authorize(user, info)
 
 
 class ApiServer:
@@ -61,6 +82,10 @@ class ApiServer:
         self.ready = False
         self._aggregation: Aggregation | None = None
         self._openapi2 = openapi2.Kept()
+        self._ending = False
+        self.metrics = Metrics()
+        self.flow = FlowControl(storage)
+        self._health = Health(self.metrics, lambda: self.ready, lambda: self._ending)
 
     async def start(self) -> None:
         """Opens the store and makes what every cluster has. Raises the store's errors."""
@@ -79,10 +104,11 @@ class ApiServer:
         self._metrics_api = MetricsApi(core)
         self._metrics_api.start()
         await core.aggregation.start()
+        Keeper(core).start()
         self.ready = True
 
     async def stop(self) -> None:
-        self.ready = False
+        self.ready, self._ending = False, True
         for callback in self.core.stopping:
             callback()
         if self._aggregation is not None:
@@ -92,13 +118,21 @@ class ApiServer:
 
     async def handle(self, request: Request, certificate_user: User | None = None) -> Answer:
         """Answers one request. Never raises StatusError: failures are answers too."""
+        begun = perf_counter()
+        kind = "readOnly" if is_reading(request) else "mutating"
+        self.metrics.in_flight[kind] += 1
         try:
-            return await self._handle(request, certificate_user)
+            answer = await self._handle(request, certificate_user)
         except StatusError as e:
-            headers = {"Retry-After": "1"} if e.code in (429, 503) else None
-            return Response(e.status(), code=e.code, headers=headers)
+            wait = (e.details or {}).get("retryAfterSeconds")
+            answer = Response(e.status(), code=e.code, headers={"Retry-After": str(wait)} if wait else None)
         except WriteFailed as e:
-            return Response(errors.internal(str(e)).status(), code=500)
+            answer = Response(errors.internal(str(e)).status(), code=500)
+        finally:
+            self.metrics.in_flight[kind] -= 1
+        code = answer.code if isinstance(answer, Response) else 200
+        self.metrics.answered(request, code, perf_counter() - begun)
+        return answer
 
     async def _handle(self, request: Request, certificate_user: User | None) -> Answer:
         core = self.core
@@ -109,6 +143,17 @@ class ApiServer:
             request.user = authn.authenticate(core, request, certificate_user)
             if "Impersonate-User" in request.headers or "Impersonate-Group" in request.headers:
                 request.user = await authn.impersonate(core, request, request.user)
+            if (place := self.flow.place(request.user, info)) is not None:
+                request.answer_headers.update(place.headers)
+                await self.flow.enter(place)
+                try:
+                    return await self._permitted(request)
+                finally:
+                    self.flow.leave(place)
+        return await self._permitted(request)
+
+    async def _permitted(self, request: Request) -> Answer:
+        core, info = self.core, request.info
         allowed, why = await core.authorize(request.user, info)
         if not allowed:
             raise errors.denied(info, request.user.name, why)
@@ -210,7 +255,7 @@ class ApiServer:
         path = request.path.rstrip("/") or "/"
         core = self.core
         if path in ("/healthz", "/livez", "/readyz") or path.startswith(("/healthz/", "/livez/", "/readyz/")):
-            return self._health(path, "verbose" in request.query)
+            return self._health.handle(request)
         if path == "/version":
             return Response(discovery.version())
         if path == "/api" or path == "/apis" or path.startswith(("/api/", "/apis/")):
@@ -224,47 +269,31 @@ class ApiServer:
         if path == "/openid/v1/jwks":
             return Response(core.tokens.jwks(), content_type="application/jwk-set+json")
         if path == "/":
-            groups = ["/apis/" + g for g in core.registry.groups()]
+            groups = []
+            for g in core.registry.groups():
+                groups += [f"/apis/{g}", *(f"/apis/{g}/{v}" for v in core.registry.versions(g))]
             return Response(
                 {
                     "paths": [
+                        "/.well-known/openid-configuration",
                         "/api",
                         "/api/v1",
                         "/apis",
+                        "/apis/",
                         *groups,
-                        "/healthz",
-                        "/livez",
+                        *self._health.paths(),
+                        "/metrics",
+                        "/metrics/slis",
                         "/openapi/v2",
                         "/openapi/v3",
-                        "/readyz",
+                        "/openapi/v3/",
+                        "/openid/v1/jwks",
                         "/version",
                     ]
                 }
             )
         if path == "/metrics":
-            return Response({}, raw=self._metrics(), content_type="text/plain; version=0.0.4")
+            return Response({}, raw=self.metrics.text(core, self.flow.levels), content_type=METRICS_TYPE)
+        if path == "/metrics/slis":
+            return Response({}, raw=self.metrics.slis(), content_type=METRICS_TYPE)
         raise errors.no_such_path()
-
-    def _health(self, path: str, verbose: bool) -> Response:
-        """ok, or each check on a line when asked for or when one fails; /readyz/NAME is one check alone."""
-        kind, _, only = path.lstrip("/").partition("/")
-        checks = {"ping": True, "storage": self.ready, "poststarthook/bootstrap": self.ready}
-        if only and only not in checks:
-            raise errors.no_such_path()
-        good = checks[only] if only else all(checks.values())
-        if good and not verbose:
-            text = "ok"
-        else:
-            lines = [f"[+]{n} ok" if v else f"[-]{n} failed: reason withheld" for n, v in checks.items()]
-            text = "\n".join([*lines, f"{kind} check {'passed' if good else 'failed'}", ""])
-        return Response({}, raw=text.encode(), code=200 if good else 500, content_type="text/plain; charset=utf-8")
-
-    def _metrics(self) -> bytes:
-        storage = self.core.storage
-        lines = ["# HELP apiserver_storage_objects Number of stored objects.", "# TYPE apiserver_storage_objects gauge"]
-        for res in self.core.registry.rows():
-            if not res.storage[1] and not res.legacy:
-                lines.append(
-                    f'apiserver_storage_objects{{resource="{res.key}"}} {len(storage.collection(res).entries)}'
-                )
-        return ("\n".join(lines) + "\n").encode()

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from stablehand.apiserver.authz import bootstrap_roles
 from stablehand.apiserver.core import Core
+from stablehand.apiserver.flowcontrol.objects import all_objects as flow_objects
 from stablehand.apiserver.storage.collection import Collection, Key
 from stablehand.machinery.resources import Resource, resource
 from stablehand.machinery.times import format_time
@@ -56,6 +57,7 @@ def _objects(core: Core) -> Iterable[tuple[Resource, Obj]]:
         yield resource(f"roles.{_RBAC}"), role
     for binding in bootstrap_roles.role_bindings():
         yield resource(f"rolebindings.{_RBAC}"), binding
+    yield from flow_objects()
     yield resource("servicecidrs.networking.k8s.io"), _service_cidr(core)
     yield resource("configmaps"), _token_tracking(core)
     classes = resource("priorityclasses.scheduling.k8s.io")

@@ -43,6 +43,7 @@ class RequestInfo:
     plural: str = ""
     name: str = ""
     subresource: str = ""
+    field_selector: str = ""  # of list, watch and deletecollection
     rest: str = ""  # what follows a proxy subresource
     resource: Resource | None = None
 
@@ -59,6 +60,7 @@ class Request:
     user: User = ANONYMOUS
     info: RequestInfo = field(default_factory=lambda: RequestInfo("", ""))
     warnings: list[str] = field(default_factory=list)
+    answer_headers: dict[str, str] = field(default_factory=dict)  # of whatever the answer will be
     http: Any = None  # the front's own request, for upgrades
     in_process: bool = False
     multi_query: Callable[[str], list[str]] = lambda name: []

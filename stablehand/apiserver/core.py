@@ -59,6 +59,9 @@ class Authorize(Protocol):
     def decide(self, user: User, info: RequestInfo) -> bool:
         """The same, at once."""
 
+    def explain(self, user: User, info: RequestInfo) -> tuple[bool, str]:
+        """The same, with the reason either way."""
+
 
 @dataclass(slots=True)
 class ServerConfig:

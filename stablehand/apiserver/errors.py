@@ -110,7 +110,8 @@ def not_acceptable() -> StatusError:
     return StatusError(
         406,
         "NotAcceptable",
-        "only the following media types are accepted: application/json, application/yaml",
+        "only the following media types are accepted: application/json, application/yaml, "
+        "application/vnd.kubernetes.protobuf",
     )
 
 

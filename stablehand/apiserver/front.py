@@ -7,6 +7,7 @@ import gzip
 import logging
 import socket
 import ssl
+import uuid
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from aiohttp import web
 from stablehand.apiserver import authn, errors, protobuf
 from stablehand.apiserver.app import ApiServer
 from stablehand.apiserver.contract import Request, Response, StatusError, Upgrade, User, WatchResponse
+from stablehand.apiserver.verbs import present
 from stablehand.apiserver.verbs.watch import bookmark
 
 log = logging.getLogger("stablehand.http")
@@ -67,6 +69,7 @@ class HttpFront:
         task = asyncio.current_task()
         assert task is not None
         self._streams.add(task)
+        self._server.metrics.streaming(request, 1)
         try:
             if isinstance(answer, Upgrade):
                 result: web.StreamResponse = await answer.run(http)
@@ -74,6 +77,7 @@ class HttpFront:
             return await self._watch(http, request, answer)
         finally:
             self._streams.discard(task)
+            self._server.metrics.streaming(request, -1)
 
     async def _read(self, http: web.BaseRequest) -> Request:
         raw = b""
@@ -103,7 +107,9 @@ class HttpFront:
         core = self._server.core
         watcher, shape = answer.watcher, answer.shape
         res = request.info.resource
-        packed = protobuf.wanted(http.headers.get("Accept", "")) and not (res is not None and res.custom)
+        packed = protobuf.wanted(http.headers.get("Accept", ""))
+        if packed and res is not None and res.custom:
+            packed = present.accepted(request)[0] == "PartialObjectMetadata"  # all that has a protobuf form of it
         media = protobuf.CONTENT_TYPE + ";stream=watch" if packed else "application/json"
         response = web.StreamResponse(headers={"Content-Type": media, **_headers(request)})
         response.enable_chunked_encoding()
@@ -187,10 +193,15 @@ def _certificate_user(http: web.BaseRequest) -> User | None:
 
 
 def _headers(request: Request) -> dict[str, str]:
-    headers = {"Cache-Control": "no-cache, private"}
+    headers = {"Cache-Control": "no-cache, private", "Audit-Id": _audit_id(request), **request.answer_headers}
     if request.warnings:
         headers["Warning"] = ", ".join(f'299 - "{_quoted(w)}"' for w in dict.fromkeys(request.warnings))
     return headers
+
+
+def _audit_id(request: Request) -> str:
+    """The request's id in logs on both sides: the client's own, or a new one."""
+    return request.headers.get("Audit-ID", "")[:64] or str(uuid.uuid4())
 
 
 def _quoted(text: str) -> str:

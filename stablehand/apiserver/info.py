@@ -55,12 +55,14 @@ def request_info(request: Request, registry: Registry) -> RequestInfo:
     info.resource = registry.find(info.group, info.version, info.plural)
     if info.verb == "get" and not info.name:
         info.verb = "watch" if request.flag("watch") else "list"
-        if "metadata.name=" in request.query.get("fieldSelector", ""):
-            for term in request.query["fieldSelector"].split(","):
+        info.field_selector = request.query.get("fieldSelector", "")
+        if "metadata.name=" in info.field_selector:
+            for term in info.field_selector.split(","):
                 if term.startswith("metadata.name="):
                     info.name = term.removeprefix("metadata.name=").lstrip("=")
     elif info.verb == "get" and request.flag("watch") and not info.subresource:
         info.verb = "watch"
     elif info.verb == "delete" and not info.name:
         info.verb = "deletecollection"
+        info.field_selector = request.query.get("fieldSelector", "")
     return info

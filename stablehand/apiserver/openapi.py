@@ -209,6 +209,9 @@ def _index(core: Core) -> Obj:
         for version in core.registry.versions(group):
             where = _group_path(group, version)
             paths[where] = {"serverRelativeURL": f"/openapi/v3/{where}?hash={stamp(core, group, version)}"}
+    for (group, version), mark in core.aggregation.openapi.marks.items():
+        where = _group_path(group, version)
+        paths[where] = {"serverRelativeURL": f"/openapi/v3/{where}?hash={mark}"}
     return {"paths": paths}
 
 
@@ -224,9 +227,11 @@ async def handle(core: Core, request: Request) -> Response:
         group, version = parts[1], parts[2]
     else:
         raise errors.no_such_path()
-    if not core.registry.resources(group, version):
+    elsewhere = core.aggregation.openapi
+    remote = elsewhere.marks.get((group, version))
+    if remote is None and not core.registry.resources(group, version):
         raise errors.no_such_path()
-    mark = stamp(core, group, version)
+    mark = remote or stamp(core, group, version)
     asked = request.query.get("hash", "")
     if asked and asked != mark:
         where = f"/openapi/v3/{_group_path(group, version)}?hash={mark}"
@@ -237,4 +242,9 @@ async def handle(core: Core, request: Request) -> Response:
         headers["Expires"] = formatdate(core.clock() + 365 * 86400, usegmt=True)
     if request.headers.get("If-None-Match") == f'"{mark}"':
         return Response({}, raw=b"", code=304, headers=headers)
-    return Response(document(core, group, version), headers=headers)
+    if remote is None:
+        return Response(document(core, group, version), headers=headers)
+    found = await elsewhere.document((group, version))
+    if found is None:
+        raise errors.unavailable("service unavailable")
+    return Response(found, headers=headers)

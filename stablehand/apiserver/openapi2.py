@@ -281,10 +281,10 @@ def to_protobuf(doc: Obj) -> bytes:
 
 
 class Kept:
-    """A server's compressed documents by media type, of one generation of its registry."""
+    """A server's compressed documents by media type, of one generation of its registry and of the aggregated servers' documents."""
 
     def __init__(self) -> None:
-        self.generation = -1
+        self.generation = (-1, -1)
         self.documents: dict[str, bytes] = {}
 
 
@@ -302,12 +302,13 @@ def _media(accept: str) -> str:
 async def handle(core: Core, request: Request, kept: Kept) -> Response:
     """Answers GET /openapi/v2: 200, or 304 for an ETag the client has. Raises StatusError 406."""
     media = _media(request.headers.get("Accept") or "")
-    generation = core.registry.generation
+    generation = (core.registry.generation, core.aggregation.openapi.generation)
     if kept.generation != generation:
         kept.generation, kept.documents = generation, {}
     packed = kept.documents.get(media)
     if packed is None:
         doc = document(core)
+        core.aggregation.openapi.merge(doc)
         encode = to_protobuf if media == PROTOBUF else orjson.dumps
         packed = await asyncio.to_thread(lambda: gzip.compress(encode(doc), 6, mtime=0))
         if kept.generation == generation:

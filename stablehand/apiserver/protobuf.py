@@ -283,10 +283,11 @@ def _body(name: str, obj: Obj) -> bytes:
 
 def encode(obj: Obj) -> bytes | None:
     """The object in its envelope; None for a kind that has no protobuf form."""
-    name = _message_of(obj.get("apiVersion", ""), obj.get("kind", ""))
+    version = obj.get("apiVersion") or "v1"  # APIVersions has none
+    name = _message_of(version, obj.get("kind", ""))
     if name is None:
         return None
-    kind_of = _sized(1, obj["apiVersion"].encode()) + _sized(2, obj["kind"].encode())
+    kind_of = _sized(1, version.encode()) + _sized(2, obj["kind"].encode())
     return _MAGIC + _sized(1, kind_of) + _sized(2, _body(name, obj)) + _sized(3, b"") + _sized(4, b"")
 
 

@@ -7,16 +7,16 @@ from stablehand.apiserver.contract import Request, RequestInfo, Response, User
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.decode import body_object, check_fields
 from stablehand.apiserver.verbs import present
-from stablehand.apiserver.verbs.write import schema_of
+from stablehand.apiserver.verbs.write import refuse, schema_of
+from stablehand.machinery.fielderrors import FieldError, invalid, required
+from stablehand.machinery.resources import Resource
 from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
 
 
 def _info_of(spec: Obj) -> RequestInfo:
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-    if bool(resource) == bool(path):
-        raise errors.bad_request("exactly one of resourceAttributes and nonResourceAttributes must be specified")
-    if path:
+    if path is not None:
         return RequestInfo(path.get("path", ""), path.get("verb", ""))
     resource = resource or {}
     return RequestInfo(
@@ -29,11 +29,45 @@ def _info_of(spec: Obj) -> RequestInfo:
         resource.get("resource", ""),
         resource.get("name", ""),
         resource.get("subresource", ""),
+        _selector(resource.get("fieldSelector") or {}),
     )
 
 
-async def _access(core: Core, request: Request, obj: Obj, user: User) -> Obj:
-    allowed, why = await core.authorize(user, _info_of(obj.get("spec") or {}))
+def _selector(asked: Obj) -> str:
+    if asked.get("rawSelector"):
+        return str(asked["rawSelector"])
+    terms = [(r.get("key", ""), r.get("operator"), r.get("values") or []) for r in asked.get("requirements") or ()]
+    return ",".join(f"{key}={values[0]}" for key, operator, values in terms if operator == "In" and len(values) == 1)
+
+
+def _check_access(res: Resource, obj: Obj, namespace: str) -> None:
+    """Raises StatusError 422 (pkg/apis/authorization/validation)."""
+    spec, local = obj.get("spec") or {}, res.kind == "LocalSubjectAccessReview"
+    found: list[FieldError] = []
+    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    if resource is not None and path is not None:
+        text = "cannot be specified in combination with resourceAttributes"
+        found.append(invalid("spec.nonResourceAttributes", path, text))
+    if resource is None and path is None:
+        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        found.append(invalid("spec.resourceAttributes", None, text))
+    if res.kind != "SelfSubjectAccessReview" and not spec.get("user") and not spec.get("groups"):
+        found.append(required("spec.user", "at least one of user or group must be specified"))
+    meta = {k: v for k, v in obj["metadata"].items() if v and k not in ("managedFields", "creationTimestamp")}
+    if local:
+        meta.pop("namespace", None)
+    if meta:
+        found.append(invalid("metadata", meta, "must be empty except for namespace" if local else "must be empty"))
+    if local and resource is not None and resource.get("namespace", "") != namespace:
+        where = "spec.resourceAttributes.namespace"
+        found.append(invalid(where, resource.get("namespace", ""), "must match metadata.namespace"))
+    if local and path is not None:
+        found.append(invalid("spec.nonResourceAttributes", path, "disallowed on this kind of request"))
+    refuse(res, "", found)
+
+
+def _access(core: Core, request: Request, obj: Obj, user: User) -> Obj:
+    allowed, why = core.authorize.explain(user, _info_of(obj.get("spec") or {}))
     status: Obj = {"allowed": allowed}
     if why:
         status["reason"] = why
@@ -60,6 +94,8 @@ def _rules(core: Core, request: Request, obj: Obj) -> Obj:
 
 def _token(core: Core, obj: Obj) -> Obj:
     spec = obj.get("spec") or {}
+    if not spec.get("token"):
+        raise errors.bad_request("token is required for TokenReview in authentication")
     found = core.tokens.authenticate(spec.get("token", ""), core.clock(), spec.get("audiences"))
     if found is None:
         return {"user": {}, "error": "invalid bearer token"}
@@ -85,18 +121,15 @@ async def handle(core: Core, request: Request) -> Response:
     obj = body_object(request, res)
     check_fields(request, schema_of(core, res), obj, res)
     kind = res.kind
+    if kind.endswith("SubjectAccessReview"):
+        _check_access(res, obj, request.info.namespace)
     if kind in ("SelfSubjectAccessReview",):
-        obj["status"] = await _access(core, request, obj, request.user)
+        obj["status"] = _access(core, request, obj, request.user)
     elif kind in ("SubjectAccessReview", "LocalSubjectAccessReview"):
         spec = obj.get("spec") or {}
-        if not spec.get("user") and not spec.get("groups"):
-            raise errors.bad_request("spec.user: Required value: at least one of user or group must be specified")
-        if kind == "LocalSubjectAccessReview":
-            attributes = spec.get("resourceAttributes") or {}
-            if attributes.get("namespace", "") != request.info.namespace:
-                raise errors.bad_request("spec.resourceAttributes.namespace must match the namespace of the request")
-        user = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""))
-        obj["status"] = await _access(core, request, obj, user)
+        extra = {key: list(values) for key, values in (spec.get("extra") or {}).items()}
+        user = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
+        obj["status"] = _access(core, request, obj, user)
     elif kind == "SelfSubjectRulesReview":
         obj["status"] = _rules(core, request, obj)
     elif kind == "TokenReview":

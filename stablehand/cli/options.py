@@ -13,6 +13,7 @@ from stablehand.launch.config import (
     Paths,
     UpConfig,
     parse_cidr,
+    parse_eviction,
     parse_interface,
     parse_listen,
     parse_node_name,
@@ -135,6 +136,24 @@ def node_options(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="speak plain HTTP to this registry (those on loopback need no saying); may be repeated",
     )
+    eviction_options(parser)
+
+
+def eviction_options(parser: argparse.ArgumentParser) -> None:
+    """When the node is short of something: the kubelet's flags."""
+    for flag, what in (
+        ("--eviction-hard", "evict pods at once below these, such as memory.available<500Mi; default: the kubelet's"),
+        ("--eviction-soft", "evict pods after a grace period below these"),
+        ("--eviction-soft-grace-period", "of each --eviction-soft, such as memory.available=1m30s"),
+    ):
+        metavar = "SIGNAL=DURATION,…" if flag.endswith("period") else "SIGNAL<QUANTITY,…"
+        parser.add_argument(flag, type=checked(parse_eviction), metavar=metavar, help=what)
+    parser.add_argument(
+        "--eviction-pressure-transition-period",
+        type=float,
+        metavar="SECONDS",
+        help=f"how long a condition of pressure outlives its cause; default: {UpConfig.eviction_transition:g}",
+    )
 
 
 def up_options(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +171,14 @@ def up_config(args: argparse.Namespace) -> UpConfig:
     extra = {name: given[name] for name in names if name in given}
     if given.get("node_name"):
         extra["node_name"] = args.node_name
+    for name, flag in (
+        ("eviction_hard", "eviction_hard"),
+        ("eviction_soft", "eviction_soft"),
+        ("eviction_soft_grace", "eviction_soft_grace_period"),
+        ("eviction_transition", "eviction_pressure_transition_period"),
+    ):
+        if given.get(flag) is not None:
+            extra[name] = given[flag]
     if given.get("nfs") is not None:
         extra["nfs"] = args.nfs.absolute()
     return UpConfig(

@@ -47,19 +47,25 @@ def element_of(schema: Schema, item: Any) -> str:
         raise SetError("associative list with keys may not have non-map elements")
     names: list[str] = []
     values: list[Any] = []
+    defaults = schema.key_defaults if schema.custom else _KEY_DEFAULTS
     for name in schema.map_keys:
         value = item.get(name)
         if value is None:
-            value = _KEY_DEFAULTS.get(name)
+            value = defaults.get(name)
             if value is None:
+                if schema.custom:
+                    raise _omitted(name)
                 continue
         names.append(name)
         values.append(value)
     if not names:
-        missing = schema.map_keys[0] if schema.map_keys else ""
-        text = f'associative list with keys has an element that omits key field "{missing}"'
-        raise SetError(text + " (and doesn't have default value)")
+        raise _omitted(schema.map_keys[0] if schema.map_keys else "")
     return _key_element(tuple(names), tuple(values))
+
+
+def _omitted(name: str) -> SetError:
+    text = f'associative list with keys has an element that omits key field "{name}"'
+    return SetError(text + " (and doesn't have default value)")
 
 
 def child_schema(schema: Schema, key: str) -> Schema:
@@ -109,7 +115,7 @@ def full_set(schema: Schema, value: Any, *, containers: bool) -> FieldSet:
                     if is_leaf(node, child):
                         result["f:" + key] = {}
                         continue
-                    sub = full_set(node, child, containers=containers)
+                    sub = _within("f:" + key, node, child, containers)
                     if containers and key not in _BY_VALUE and sub:
                         sub["."] = {}
                     elif not sub and type(child) is list and not containers:
@@ -123,28 +129,44 @@ def full_set(schema: Schema, value: Any, *, containers: bool) -> FieldSet:
                 if is_leaf(node, child) or not child:
                     result["f:" + key] = {}
                 else:
-                    sub = full_set(node, child, containers=containers)
+                    sub = _within("f:" + key, node, child, containers)
                     if sub and (containers or not node.custom or node.kind != ANY):
                         sub["."] = {}
                     result["f:" + key] = sub
     else:
         node = schema.item or S_ANY
-        for index, item in enumerate(value):
-            try:
-                element = element_of(schema, item)
-            except SetError as error:
-                raise SetError(f": element {index}: {error}") from None
-            if is_leaf(node, item):
+        for element, items in grouped(schema, value).items():
+            if len(items) > 1:
+                if not containers:
+                    raise SetError(f": duplicate entries for key {element_text(element)}")
+                result[element] = {}  # what is below cannot be told apart
+            elif is_leaf(node, items[0]):
                 result[element] = {}
             else:
-                sub = full_set(node, item, containers=containers)
+                sub = _within(element, node, items[0], containers)
                 sub["."] = {}
                 result[element] = sub
     return result
 
 
-def _index(schema: Schema, items: list[Any]) -> dict[str, Any]:
-    return {element_of(schema, item): item for item in items}
+def _within(element: str, node: Schema, value: Any, containers: bool) -> FieldSet:
+    """The set of a value below another one, which errors tell the way of."""
+    try:
+        return full_set(node, value, containers=containers)
+    except SetError as error:
+        raise SetError(f"{element_text(element)}{error}") from None
+
+
+def grouped(schema: Schema, items: list[Any]) -> dict[str, list[Any]]:
+    """The items of a "map" or "set" list by their elements; several where items have the same. Raises SetError."""
+    result: dict[str, list[Any]] = {}
+    for index, item in enumerate(items):
+        try:
+            element = element_of(schema, item)
+        except SetError as error:
+            raise SetError(f": element {index}: {error}") from None
+        result.setdefault(element, []).append(item)
+    return result
 
 
 def compare(
@@ -166,16 +188,28 @@ def compare(
                 _added(schema, key, value, removed)
     else:
         node = schema.item or S_ANY
-        was, now = _index(schema, old), _index(schema, new)
-        for element, item in now.items():
-            before = was.get(element, _MISSING)
-            if before is _MISSING:
-                changed[element] = _item_set(node, item)
-            elif before != item:
-                _compare_one(element, node, before, item, changed, removed)
-        for element, item in was.items():
+        was, now = grouped(schema, old), grouped(schema, new)
+        for element, items in now.items():
+            before = was.get(element)
+            if before is None:
+                changed[element] = _items_set(node, items)
+            elif before != items:
+                _compare_items(element, node, before, items, changed, removed)
+        for element, items in was.items():
             if element not in now:
-                removed[element] = _item_set(node, item)
+                removed[element] = _items_set(node, items)
+
+
+def _compare_items(
+    element: str, node: Schema, before: list[Any], items: list[Any], changed: FieldSet, removed: FieldSet
+) -> None:
+    """Items with one element that differ; where one side has several of them, they count as a whole."""
+    if len(before) == len(items) == 1:
+        _compare_one(element, node, before[0], items[0], changed, removed)
+        return
+    changed[element] = _items_set(node, items)
+    if len(before) == 1 and not is_leaf(node, before[0]):
+        removed[element] = full_set(node, before[0], containers=True)
 
 
 def _compare_one(element: str, node: Schema, before: Any, value: Any, changed: FieldSet, removed: FieldSet) -> None:
@@ -202,12 +236,37 @@ def _added(schema: Schema, key: str, value: Any, out: FieldSet) -> None:
     out["f:" + key] = sub
 
 
-def _item_set(node: Schema, item: Any) -> FieldSet:
-    if is_leaf(node, item):
+def _items_set(node: Schema, items: list[Any]) -> FieldSet:
+    if len(items) > 1 or is_leaf(node, items[0]):
         return {}
-    sub = full_set(node, item, containers=True)
+    sub = full_set(node, items[0], containers=True)
     sub["."] = {}
     return sub
+
+
+def collapse(schema: Schema, fields: FieldSet) -> FieldSet:
+    """A set as it is under the schema of today: what has become atomic is owned as a whole. The set itself when
+    nothing changes. (What was atomic and no longer is stays owned as one field, as upstream leaves it.)"""
+    result = fields
+    for element, node in fields.items():
+        if element == "." or not node:
+            continue
+        if element[:2] == "f:":
+            below = child_schema(schema, element[2:])
+        else:
+            below = schema.item or S_ANY
+        now = {} if _atomic(below) else collapse(below, node)
+        if now is not node:
+            if result is fields:
+                result = dict(fields)
+            result[element] = now
+    return result
+
+
+def _atomic(schema: Schema) -> bool:
+    if schema.kind in (OBJECT, MAP):
+        return schema.map_type == "atomic"
+    return schema.kind == ARRAY and schema.list_type not in ("set", "map")
 
 
 # --- set algebra ------------------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ in machinery.fieldsets. Neither function defaults or validates.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
 from stablehand.machinery import fieldsets
-from stablehand.machinery.fieldsets import FieldSet, SetError, child_schema, element_of, is_leaf, is_member
-from stablehand.machinery.schema import ARRAY, OBJECT, S_ANY, Schema, schema_for
+from stablehand.machinery.fieldsets import FieldSet, SetError, child_schema
+from stablehand.machinery.ownershipmerge import merge, prune
+from stablehand.machinery.schema import OBJECT, Schema, schema_for
 from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
 
@@ -105,7 +105,8 @@ class _Entry:
         return encoded
 
 
-def _decode(raw: list[Obj] | None) -> list[_Entry]:
+def _decode(raw: list[Obj] | None, root: Schema) -> list[_Entry]:
+    """The entries that an object has, as they are under the schema of today."""
     found: list[_Entry] = []
     for item in raw or ():
         fields = item.get("fieldsV1")
@@ -118,7 +119,7 @@ def _decode(raw: list[Obj] | None) -> list[_Entry]:
                 item.get("apiVersion", ""),
                 item.get("subresource", ""),
                 item.get("time") or "",
-                fields,
+                fieldsets.collapse(root, fields) if root.custom else fields,
             )
         )
     return found
@@ -219,7 +220,7 @@ def update_managed_fields(
     metadata = new.setdefault("metadata", {})
     sent = metadata.get("managedFields")
     if old is None:
-        entries = _decode(sent)
+        entries = _decode(sent, root)
         base: Obj = {}
     else:
         live = old.get("metadata", {}).get("managedFields")
@@ -227,7 +228,7 @@ def update_managed_fields(
             live, sent = [], None  # asked to forget everything
         if sent is live or sent == live or not sent or subresource:
             sent = live
-        entries = _decode(sent)
+        entries = _decode(sent, root)
         if not entries and not (live or ()):
             _set(new, [])  # not tracked: upstream starts again at the first apply
             return
@@ -293,7 +294,7 @@ def apply(
     if applied.get("metadata", {}).get("managedFields"):
         raise ApplyError(400, "metadata.managedFields must be nil")
     current = live or {"apiVersion": applied.get("apiVersion"), "kind": applied.get("kind")}
-    entries = _decode(current.get("metadata", {}).get("managedFields"))
+    entries = _decode(current.get("metadata", {}).get("managedFields"), root)
     if live is not None and not entries:
         first, _ = _changes(root, {}, current, frozenset())
         if first:
@@ -309,7 +310,7 @@ def apply(
         owned = new_set
         for entry in others:
             owned = fieldsets.union(owned, entry.fields)
-        merged = _prune(root, merged, last.fields, owned)
+        merged = prune(root, merged, last.fields, owned)
     changed, removed = _changes(root, current, merged, frozenset())
     conflicts = _conflicts(others, changed)
     if conflicts and not force:
@@ -367,79 +368,6 @@ def _conflicts(others: list[_Entry], changed: FieldSet) -> list[tuple[_Entry, Fi
         if both:
             found.append((entry, both))
     return found
-
-
-def merge(schema: Schema, live: Any, applied: Any) -> Any:
-    """The applied value laid over the live one; shares subtrees with both."""
-    if applied is None:
-        return live
-    if type(live) is not type(applied) or is_leaf(schema, applied):
-        return applied
-    if type(applied) is dict:
-        result = dict(live)
-        for key, value in applied.items():
-            current = result.get(key)
-            result[key] = value if current is None else merge(child_schema(schema, key), current, value)
-        return result
-    item_schema = schema.item or S_ANY
-    ours = {element_of(schema, item): item for item in applied}
-    theirs = {element_of(schema, item): item for item in live}
-    order = list(ours)
-    at = 0
-    out: list[Any] = []
-    for element, item in theirs.items():
-        if element not in ours:
-            out.append(item)
-            continue
-        while at < len(order):
-            next_one = order[at]
-            at += 1
-            shared = next_one in theirs
-            out.append(merge(item_schema, theirs[next_one], ours[next_one]) if shared else ours[next_one])
-            if shared:
-                break
-    out.extend(ours[element] for element in order[at:])
-    return out
-
-
-def _prune(schema: Schema, value: Any, last: FieldSet, owned: FieldSet) -> Any:
-    """Removes what is in `last` and owned by no one now."""
-    if type(value) is dict and not is_leaf(schema, value):
-        result: Any = value
-        for element, node in last.items():
-            key = element[2:]
-            if element == "." or key not in value:
-                continue
-            still = owned.get(element)
-            if still is None:
-                if result is value:
-                    result = dict(value)
-                del result[key]
-            elif node and still:
-                left = _prune(child_schema(schema, key), value[key], node, still)
-                if left is not value[key]:
-                    if result is value:
-                        result = dict(value)
-                    result[key] = left
-        return result
-    if type(value) is list and schema.kind == ARRAY and not is_leaf(schema, value):
-        item_schema = schema.item or S_ANY
-        out = []
-        same = True
-        for item in value:
-            element = element_of(schema, item)
-            node, still = last.get(element), owned.get(element)
-            if node is None:
-                out.append(item)
-                continue
-            if still is None or (is_member(node) and not is_member(still)):
-                same = False
-                continue
-            left = _prune(item_schema, item, node, still) if node and still else item
-            same = same and left is item
-            out.append(left)
-        return value if same else out
-    return value
 
 
 def _refresh_last_applied(live: Obj, merged: Obj, applied: Obj) -> Obj:

@@ -223,7 +223,7 @@ def _merge_map(original: Obj, patch: Obj, schema: Schema) -> Obj:
         if directive == "delete":
             return {}
         if directive != "merge":
-            raise PatchError(400, f"Unknown patch type: {directive} in map: {_text(patch)}")
+            raise _unknown_directive(directive, patch)
     result = dict(original)
     retained = patch.get(_RETAIN)
     if retained is not None:
@@ -265,7 +265,7 @@ def _check_retained(retained: Any, patch: Obj) -> None:
         raise PatchError(400, "invalid patch format of retainKeys")
     for key in patch:
         if not key.startswith("$") and patch[key] is not None and key not in retained:
-            raise PatchError(400, "invalid patch format of retainKeys")
+            raise PatchError(422, "patch content doesn't match retainKeys list")
 
 
 def _merge_ordered(result: Obj, patch: Obj, field: str, order: Any, schema: Schema) -> None:
@@ -281,7 +281,7 @@ def _merge_ordered(result: Obj, patch: Obj, field: str, order: Any, schema: Sche
     for item in patched or ():
         if not (isinstance(item, dict) and _DIRECTIVE in item) and _identity(item, key) not in keys_of:
             raise PatchError(
-                400, f"The order in patch list:\n{_text(patched)}\n doesn't match {_ORDER} list:\n{_text(order)}\n"
+                500, f"The order in patch list:\n{_go(patched)}\n doesn't match {_ORDER[:-1]} list:\n{_go(order)}\n"
             )
     if current is None:
         merged = _clean(patched)
@@ -296,13 +296,28 @@ def _text(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
+def _go(value: Any) -> str:
+    """A value as Go's %v prints it."""
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{key}:{_go(value[key])}" for key in sorted(value)) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join(map(_go, value)) + "]"
+    if value is None:
+        return "<nil>"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unknown_directive(directive: Any, within: Obj) -> PatchError:
+    return PatchError(500, f"unknown patch type: {directive} in map: {_go(within)}")
+
+
 def _identity(item: Any, key: str) -> Any:
     if not key:
         return _text(item) if isinstance(item, dict | list) else item
     if not isinstance(item, dict):
         raise PatchError(400, f"invalid JSON document: expected an object with key {key}")
     if key not in item:
-        raise PatchError(400, f"map: {_text(item)} does not contain declared merge key: {key}")
+        raise PatchError(500, f"map: {_go(item)} does not contain declared merge key: {key}")
     return item[key]
 
 
@@ -334,7 +349,7 @@ def _merge_list(original: list[Any], patch: list[Any], schema: Schema) -> list[A
         elif directive == "merge":
             raise PatchError(400, "merging lists cannot yet be specified in the patch")
         else:
-            raise PatchError(400, f"Unknown patch type: {directive} in map: {_text(item)}")
+            raise _unknown_directive(directive, item)
     if replace:
         return [_clean(item) for item in plain]
     at = {have.get(key): index for index, have in enumerate(merged)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from stablehand.machinery import meta, quantity, volumes
+from stablehand.machinery.podresources import claimed_spec
 from stablehand.machinery.pods import is_over
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.times import parse_time
@@ -41,8 +42,9 @@ def _pod(pod: Obj, now: float) -> Usage:
     if is_over(pod) or _given_up(pod, now):
         return {}
     out: Usage = {"pods": _ONE}
+    spec = claimed_spec(pod)
     for field in ("requests", "limits"):
-        for name, amount in _resources(pod["spec"], field).items():
+        for name, amount in _resources(spec, field).items():
             out[f"{field}.{name}"] = amount
             if field == "requests" and (name in _COMPUTE or name.startswith("hugepages-")):
                 out[name] = amount

@@ -38,6 +38,7 @@ class Schema:
         "format",
         "go_type",
         "item",
+        "key_defaults",
         "kind",
         "list_type",
         "map_keys",
@@ -62,6 +63,7 @@ class Schema:
         self.item: Schema | None = None  # of an array or a map
         self.list_type = ""  # "atomic" "set" "map"
         self.map_keys: tuple[str, ...] = ()
+        self.key_defaults: dict[str, Any] = {}  # of map_keys that items may leave out
         self.map_type = ""  # "atomic" "granular"
         self.patch_strategy = ""  # "merge" "replace" "retainKeys" "merge,retainKeys"
         self.patch_merge_key = ""

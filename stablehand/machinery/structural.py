@@ -117,6 +117,8 @@ def _node(raw: Obj) -> Schema:
         node.item = _node(items) if isinstance(items, dict) else DEDUCED
         node.list_type = raw.get("x-kubernetes-list-type", "")
         node.map_keys = tuple(raw.get("x-kubernetes-list-map-keys", ()))
+        fields = (items.get("properties") or {}) if isinstance(items, dict) else {}
+        node.key_defaults = {key: fields[key]["default"] for key in node.map_keys if "default" in fields.get(key, {})}
     elif kind in _SCALARS:
         return _SCALARS[kind]
     else:
@@ -170,6 +172,12 @@ def validate_custom(schema: Schema, obj: Obj) -> list[FieldError]:
     errors = list(_check(schema.raw, obj, "", root=True))
     errors.extend(_check_lists(schema, obj, ""))
     return errors
+
+
+def check_value(raw: Obj, value: Any) -> list[FieldError]:
+    """What is wrong with a value by an openAPIV3Schema (not compiled); paths are those within the value."""
+    node = _node(_slim(raw))
+    return [*_check(raw, value, ""), *(_check_lists(node, value, "") if node.custom else ())]
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -88,6 +88,7 @@ class Enforcer:
         pods.on_change(self._pod_changed)
         namespaces.on_change(self._namespace_changed)
         watching = asyncio.create_task(informers.run())
+        keeping: asyncio.Task[None] | None = None
         try:
             await pods.synced()
             await namespaces.synced()
@@ -96,6 +97,7 @@ class Enforcer:
             )
             self._changed.clear()
             await writer.insist()
+            keeping = asyncio.create_task(writer.keep())
             log.info("enforcing %s network policies in nft table %s", len(self._policies.items()), self._table)
             while True:
                 await self._changed.wait()
@@ -105,8 +107,10 @@ class Enforcer:
                     return
                 await writer.change({_ALL: self._part(pods, namespaces)})
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            tasks = [watching] if keeping is None else [watching, keeping]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _part(self, pods: Informer, namespaces: Informer) -> Part:
         plan = make_plan(

@@ -107,6 +107,9 @@ class Proxy:
         count = await writer.rewrite()
         log.info("wrote the rules of %s services into nft table %s", count, config.table)
         flows: Flows = {where: ends for part in self._parts.values() for where, ends in part.flows.items()}
+        await run_all(self._work(writer, dirty, flows), writer.keep())
+
+    async def _work(self, writer: TableWriter, dirty: set[Key], flows: Flows) -> None:
         try:
             while True:
                 await self._follow(dirty, flows)

@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections.abc import Callable
 
+from stablehand.aiokit import netlink
 from stablehand.aiokit.backoff import Backoff
 from stablehand.network.table import Key, Part, Table
 
@@ -20,8 +21,8 @@ class NetworkError(Exception):
     """nft is missing, or refused our rules."""
 
 
-async def apply(commands: str) -> None:
-    """One transaction: all of the commands, or none. Raises NetworkError."""
+async def apply(commands: str) -> str:
+    """One transaction: all of the commands, or none; what they print. Raises NetworkError."""
     nft = shutil.which("nft") or shutil.which("nft", path="/usr/sbin:/sbin")
     if nft is None:
         raise NetworkError("nft not found: install nftables: apt-get install nftables")
@@ -31,6 +32,7 @@ async def apply(commands: str) -> None:
     out, _ = await process.communicate(commands.encode())
     if process.returncode:
         raise NetworkError(f"nft refused our rules: {out.decode(errors='replace').strip()}")
+    return out.decode(errors="replace")
 
 
 async def delete_table(table: str) -> None:
@@ -38,8 +40,14 @@ async def delete_table(table: str) -> None:
     await apply(f"add table ip {table}\ndelete table ip {table}\n")
 
 
+async def has_table(table: str) -> bool:
+    """Raises NetworkError."""
+    return f"table ip {table}" in (await apply("list tables ip\n")).splitlines()
+
+
 class TableWriter:
-    """One table in the kernel: `rewrite` replaces it as a whole, `change` writes differences.
+    """One table in the kernel: `rewrite` replaces it as a whole, `change` writes differences, `keep` brings it back when
+    somebody else deleted it.
 
     `everything` gives all parts as they should be now; it is asked again whenever the table is written anew.
     """
@@ -47,9 +55,14 @@ class TableWriter:
     def __init__(self, name: str, skeleton: str, everything: Callable[[], dict[Key, Part]]) -> None:
         self._name, self._skeleton, self._everything = name, skeleton, everything
         self._table = Table(name)
+        self._lock = asyncio.Lock()
 
     async def rewrite(self) -> int:
         """In one transaction, so that connections never meet an empty table. The number of parts."""
+        async with self._lock:
+            return await self._rewrite()
+
+    async def _rewrite(self) -> int:
         table = Table(self._name)
         parts = self._everything()
         await apply(self._skeleton + table.change(parts))
@@ -58,16 +71,34 @@ class TableWriter:
 
     async def change(self, parts: dict[Key, Part]) -> None:
         """Takes in new parts (an empty one removes); returns once the kernel has them."""
-        commands = self._table.change(parts)
-        if not commands:
-            return
-        try:
-            await apply(commands)
-            return
-        except NetworkError as e:
-            # Somebody flushed our table, or one part is odd: begin again from nothing.
-            log.warning("%s; writing table %s again", e, self._name)
+        async with self._lock:
+            commands = self._table.change(parts)
+            if not commands:
+                return
+            try:
+                await apply(commands)
+                return
+            except NetworkError as e:
+                # Somebody flushed our table, or one part is odd: begin again from nothing.
+                log.warning("%s; writing table %s again", e, self._name)
         await self.insist()
+
+    async def keep(self) -> None:
+        """Until cancelled: a firewall that is loaded anew takes every table with it."""
+        deleted = asyncio.Event()
+        with netlink.Notices(netlink.NETFILTER, netlink.TABLES, (netlink.DEL_TABLE,), deleted.set):
+            while True:
+                await deleted.wait()
+                deleted.clear()
+                try:
+                    async with self._lock:  # our own rewriting is told of too
+                        if await has_table(self._name):
+                            continue
+                        log.warning("somebody deleted the nft table %s: writing it again", self._name)
+                        await self._rewrite()
+                except NetworkError as e:
+                    log.error("%s", e)
+                    await self.insist()
 
     async def insist(self) -> None:
         """Rewrites the table, however often nft refuses."""

@@ -16,9 +16,16 @@ from stablehand.node.config import NodeConfig
 
 _ALLOWED_SECONDS, _LIMIT = 300.0, 1000
 _ADMINS = "system:masters"
-_OPEN = ("/healthz", "/healthz/ping")
 # What a path needs of nodes/…: one of these, the finest first (KEP-2862); nodes/proxy gives everything.
-_SUBRESOURCES = {"stats": ("stats",), "metrics": ("metrics",), "pods": ("pods", "proxy")}
+_SUBRESOURCES = {
+    "stats": ("stats",),
+    "metrics": ("metrics",),
+    "logs": ("log",),
+    "pods": ("pods", "proxy"),
+    "runningpods": ("pods", "proxy"),
+    "healthz": ("healthz", "proxy"),
+    "configz": ("configz", "proxy"),
+}
 _ANYTHING = ("proxy",)
 
 
@@ -36,8 +43,6 @@ class Access:
 
     async def check(self, request: web.Request) -> None:
         """Raises AccessDenied."""
-        if request.path in _OPEN:
-            return
         user = self._certificate(request) or await self._token(request)
         if user is None:
             raise AccessDenied(401, "Unauthorized")

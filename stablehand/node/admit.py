@@ -31,6 +31,17 @@ _SAFE_SYSCTLS = frozenset(
 )
 
 
+def obstacle(pod: Obj, *, apparmor: bool) -> tuple[str, str] | None:
+    """(reason, message) when the pod stays pending here: it asks for what the machine's kernel does not do."""
+    spec = pod["spec"]
+    contexts = [spec.get("securityContext")]
+    contexts += [c.get("securityContext") for f in ("initContainers", "containers") for c in spec.get(f) or ()]
+    profiles = [(context or {}).get("appArmorProfile") or {} for context in contexts]
+    if not apparmor and any(profile.get("type", "Unconfined") != "Unconfined" for profile in profiles):
+        return "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"
+    return None
+
+
 def refusal(pod: Obj, others: Iterable[Obj], allocatable: Mapping[str, str]) -> tuple[str, str] | None:
     """(reason, message) when the pod must fail here, else None. `others` are the node's pods that are not over yet."""
     if (pod["spec"].get("os") or {}).get("name") not in (None, "linux"):
@@ -38,6 +49,8 @@ def refusal(pod: Obj, others: Iterable[Obj], allocatable: Mapping[str, str]) -> 
     if (pod["spec"].get("nodeSelector") or {}).get("kubernetes.io/os", "linux") != "linux":
         text = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
         return "PodOSSelectorNodeLabelDoesNotMatch", text
+    if (pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict":
+        return "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
     if problem := _sysctls(pod):
         return "SysctlForbidden", f"forbidden sysctl: {problem}"
     if short := shortage(pod_requests(pod["spec"]), others, allocatable):

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from stablehand.aiokit.backoff import Backoff
@@ -19,25 +18,26 @@ from stablehand.aiokit.tasks import TaskSet
 from stablehand.machinery.resources import resource
 from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
-from stablehand.node import logs
+from stablehand.node import cgroups, leftovers, logs
 from stablehand.node.config import NodeConfig, NodeError
-from stablehand.node.container import ASKED_IMAGE
 from stablehand.node.containerd import Containerd
 from stablehand.node.cri.client import CriError, Exits, Runtime
-from stablehand.node.cri.pb import cri_pb2 as pb
 from stablehand.node.eviction import Evictor
 from stablehand.node.images import ensure_pause, import_folder, wait_for_image
 from stablehand.node.network import Network
 from stablehand.node.nodeobject import Machine, allocatable
 from stablehand.node.objects import Objects
+from stablehand.node.pressure import Pressure
 from stablehand.node.pull import Puller
 from stablehand.node.registration import Registration
-from stablehand.node.sandbox import CONTAINER_NAME, POD_UID, log_directory
+from stablehand.node.sandbox import POD_UID, log_directory
 from stablehand.node.services import Services
-from stablehand.node.state import Observed, Record, Sandbox
+from stablehand.node.state import Observed
+from stablehand.node.stock import STATES, take_stock
+from stablehand.node.upkeep import Upkeep
 from stablehand.node.volumes.contract import Host
 from stablehand.node.volumes.manager import remove_pod_folder
-from stablehand.node.worker import PodWorker, apply_status
+from stablehand.node.worker import PodWorker
 from stablehand.runtime import EventRecorder, Informers
 
 log = logging.getLogger("stablehand.node")
@@ -60,13 +60,16 @@ class Agent:
         self._informers = Informers(config.client)
         self._events = EventRecorder(config.client, "kubelet", config.node_name)
         self._found: dict[str, Observed] = {}
+        self._leaving: set[str] = set()  # uids of pods that are gone, and being taken apart
+        self._strange: set[str] = set()  # sandboxes that belonged to no pod when last looked at
         self._stock_taken = asyncio.Event()
         self._archives = asyncio.Event()  # set once the archives beside the node are imported
         config.data_dir.mkdir(parents=True, exist_ok=True)
         self.machine = Machine.read(config.data_dir)
         self.node = self._make_services()
+        self.pressure = Pressure(self)
         self._registration = Registration(
-            config, config.client, self.machine, lambda: self.runtime, self._events, self._problem
+            config, config.client, self.machine, lambda: self.runtime, self._events, self._problem, self._pressing
         )
 
     def _make_services(self) -> Services:
@@ -101,6 +104,17 @@ class Agent:
         worker = self.workers.get(pod["metadata"]["uid"])
         return worker.facts() if worker is not None else {"hostIP": self.config.address}
 
+    def _pressing(self) -> dict[str, bool]:
+        return self.pressure.conditions()
+
+    def poke_node(self) -> None:
+        """The Node object has something new to tell."""
+        self._registration.poke()
+
+    def node_event(self, kind: str, reason: str, message: str) -> None:
+        """An event about the Node."""
+        self._events.event(self._registration.reference(), kind, reason, message)
+
     def _problem(self) -> str:
         return "" if self._runtime_ready.is_set() else "container runtime is not running"
 
@@ -124,7 +138,9 @@ class Agent:
             self.node.pods.on_change(self._pod_changed)
             self._tasks.spawn(self._clear_orphans(), "orphans")
             self._tasks.spawn(self._relist_forever(), "relist")
+            self._tasks.spawn(Upkeep(self).run(), "upkeep")
             self._tasks.spawn(Evictor(self).run(), "eviction")
+            self._tasks.spawn(self.pressure.run(), "pressure")
             self._tasks.spawn(self._import_archives(), "archives")
             await registered.wait()
             if ready is not None:
@@ -203,56 +219,27 @@ class Agent:
 
     async def _take_stock(self) -> None:
         """Reads everything the runtime has. The first time it is what pods are adopted from."""
-        sandboxes, containers = await asyncio.gather(self.runtime.sandboxes(), self.runtime.containers())
         if self._stock_taken.is_set():
-            self._tell_workers(sandboxes, containers)
-            return
-        found: dict[str, Observed] = {}
-        for box in sandboxes:
-            uid = box.labels.get(POD_UID) or box.metadata.uid
-            observed = found.setdefault(uid, Observed())
-            observed.sandboxes.append(Sandbox(box.id, box.metadata.attempt, box.state == 0, box.created_at / 1e9))
-        states = {0: "created", 1: "running", 2: "exited", 3: "unknown"}
-        records = []
-        for item in containers:
-            uid = item.labels.get(POD_UID, "")
-            if uid not in found:
-                continue
-            name = item.labels.get(CONTAINER_NAME) or item.metadata.name
-            record = Record(
-                item.id,
-                name,
-                item.metadata.attempt,
-                item.pod_sandbox_id,
-                states[item.state],  # type: ignore[arg-type]
-                created_at=item.created_at / 1e9,
-                image_id=item.image_ref,
-                asked_image=item.annotations.get(ASKED_IMAGE, ""),
-            )
-            records.append(record)
-            found[uid].add(record)
+            await self._relist()
+        else:
+            self._found = await take_stock(self.runtime)
+            self._stock_taken.set()
+        self._tasks.spawn(leftovers.clear(self.config), "leftovers")
 
-        async def details(record: Record) -> None:
-            with contextlib.suppress(CriError):
-                apply_status(record, await self.runtime.container_status(record.id))
-
-        async def address(sandbox: Sandbox) -> None:
-            with contextlib.suppress(CriError):
-                sandbox.ip = (await self.runtime.sandbox_status(sandbox.id)).network.ip
-
-        for observed in found.values():
-            observed.sandboxes.sort(key=lambda s: (s.attempt, s.created_at), reverse=True)
-        boxes = [observed.sandboxes[0] for observed in found.values()]
-        await asyncio.gather(*(details(r) for r in records), *(address(s) for s in boxes if s.ready))
-        self._found = found
-        self._stock_taken.set()
-
-    def _tell_workers(self, sandboxes: Sequence[pb.PodSandbox], containers: Sequence[pb.Container]) -> None:
-        names = {0: "created", 1: "running", 2: "exited", 3: "unknown"}
-        states = {c.id: names[c.state] for c in containers}
+    async def _relist(self) -> None:
+        """Tells the workers what became of what they have, and ends what no pod is known to have. Raises CriError."""
+        before = {worker: worker.up() for worker in self.workers.values()}
+        sandboxes, containers = await asyncio.gather(self.runtime.sandboxes(), self.runtime.containers())
+        states: dict[str, str] = {c.id: STATES[c.state] for c in containers}
         boxes = {s.id: s.state == 0 for s in sandboxes}
-        for worker in list(self.workers.values()):
-            worker.relisted(states, boxes)
+        for worker, up in before.items():
+            worker.relisted(up, states, boxes)
+        known = {pod["metadata"]["uid"] for pod in self.node.pods.items()} | set(self.workers) | self._leaving
+        strange = {s.id for s in sandboxes if (s.labels.get(POD_UID) or s.metadata.uid) not in known | set(self._found)}
+        for sandbox in strange & self._strange:  # twice in a row
+            log.warning("removing sandbox %s, which belongs to no pod", sandbox[:12])
+            await remove_sandbox(self.runtime, sandbox)
+        self._strange = strange
 
     # -- pods
 
@@ -305,6 +292,11 @@ class Agent:
         for container in [c for c, w in self._owners.items() if w is worker]:
             del self._owners[container]
 
+    def leave(self, worker: PodWorker, work: asyncio.Task[None]) -> None:
+        """`work` takes apart what is left of a pod that is gone."""
+        self._leaving.add(worker.uid)
+        work.add_done_callback(lambda _: self._leaving.discard(worker.uid))
+
     def neighbours(self, worker: PodWorker) -> list[Obj]:
         """The other pods that take room on this node, each with the resources it was given."""
         return [other.granted() for other in self.workers.values() if other is not worker and other.active]
@@ -331,15 +323,14 @@ class Agent:
     async def _relist_forever(self) -> None:
         """A net below the stream of exits; and the sizes of logs."""
         while True:
+            # At once for the first time: what ended between taking stock and adoption was told to nobody.
+            if self.workers and self._runtime_ready.is_set():
+                try:
+                    await self._relist()
+                    await self._rotate_logs()
+                except CriError as e:
+                    log.info("listing containers: %s", e.message)
             await asyncio.sleep(_RELIST)
-            if not self.workers or not self._runtime_ready.is_set():
-                continue
-            try:
-                sandboxes, containers = await asyncio.gather(self.runtime.sandboxes(), self.runtime.containers())
-                self._tell_workers(sandboxes, containers)
-                await self._rotate_logs()
-            except CriError as e:
-                log.info("listing containers: %s", e.message)
 
     async def _rotate_logs(self) -> None:
         stamp = format_time(time.time()).replace(":", "").replace("-", "")
@@ -392,6 +383,7 @@ async def remove_sandbox(runtime: Runtime, sandbox: str) -> None:
 
 
 def _clear_folders(config: NodeConfig, known: set[str]) -> None:
+    cgroups.remove_others(config, known)
     for folder in _folders(config.pods_dir):
         if folder.name not in known and not remove_pod_folder(folder):
             log.warning("%s still holds a mount", folder)

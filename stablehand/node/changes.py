@@ -17,6 +17,7 @@ import orjson
 from stablehand.machinery import quantity
 from stablehand.machinery.podresources import pod_requests
 from stablehand.machinery.types import Obj
+from stablehand.node import cgroups
 from stablehand.node.admit import shortage
 from stablehand.node.cri.client import CriError
 from stablehand.node.files import write_atomic
@@ -170,12 +171,24 @@ def _actuate(worker: PodWorker) -> None:
         worker.node.event(worker.pod, "Normal", "ResizeCompleted", f"Pod resize completed: {_account(worker.pod)}")
 
 
+def _others_change(worker: PodWorker, but: Record) -> bool:
+    """Whether another container is still to be given what was allocated: until then the pod's limits only rise."""
+    records = (worker.observed.latest(c["name"]) for c in resizable(worker.pod) if c["name"] != but.name)
+    return any(
+        r is not None and r.running and changed_resources(r.resources or {}, worker.memory.allocated.get(r.name) or {})
+        for r in records
+    )
+
+
 async def _update(worker: PodWorker, container: Obj, record: Record, target: Obj) -> None:
     memory = worker.memory
     pod = granted_pod(worker.pod, memory.allocated)
     linux = container_resources(pod, {**container, "resources": target}, worker.node.memory_capacity)
+    config = worker.node.config
     try:
+        cgroups.apply(config, pod, raising=True)
         await worker.node.runtime.update_resources(record.id, linux)
+        cgroups.apply(config, granted_pod(worker.pod, memory.allocated), raising=_others_change(worker, record))
         record.resources, memory.resize_error = target, ""
     except CriError as e:
         if record.running:

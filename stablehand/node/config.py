@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stablehand.client import Client
+from stablehand.node.signals import TRANSITION, Threshold, parse_thresholds
 
 PAUSE_IMAGE = "stablehand.local/pause:1"
 SOCKET_LIMIT = 100  # a unix socket's path has at most 107 bytes; containerd adds ".ttrpc"
@@ -53,6 +54,10 @@ class NodeConfig:
     node_labels: Mapping[str, str] = field(default_factory=dict)
     max_pods: int = 110
     stop_pods_on_exit: bool = False
+    eviction_hard: Mapping[str, str] | None = None  # quantity or percentage by signal; default: kubelet's
+    eviction_soft: Mapping[str, str] = field(default_factory=dict)
+    eviction_soft_grace: Mapping[str, str] = field(default_factory=dict)  # durations by signal
+    eviction_transition: float = TRANSITION  # seconds
 
     @property
     def gateway(self) -> str:
@@ -88,8 +93,17 @@ class NodeConfig:
     def archives_dir(self) -> Path:
         return self.images_dir or self.data_dir / "images"
 
+    @property
+    def thresholds(self) -> list[Threshold]:
+        """Below which pods are evicted. Raises ValueError."""
+        return parse_thresholds(self.eviction_hard, self.eviction_soft, self.eviction_soft_grace)
+
     def check(self) -> None:
         """Raises NodeError for what cannot work."""
+        try:
+            self.thresholds  # noqa: B018
+        except ValueError as e:
+            raise NodeError(str(e)) from None
         try:
             network = ipaddress.ip_network(self.pod_cidr)
         except ValueError as e:

@@ -23,7 +23,7 @@ def merged_context(pod: Obj, container: Obj) -> Obj:
     """The container's securityContext over what it inherits of the pod's."""
     inherited = pod["spec"].get("securityContext") or {}
     own = container.get("securityContext") or {}
-    fields = ("runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile", "seLinuxOptions")
+    fields = ("runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile", "seLinuxOptions", "appArmorProfile")
     return {**{f: inherited[f] for f in fields if inherited.get(f) is not None}, **own}
 
 
@@ -63,6 +63,12 @@ def security_context(pod: Obj, container: Obj) -> pb.LinuxContainerSecurityConte
         no_new_privs=context.get("allowPrivilegeEscalation") is False,
         seccomp=pb.SecurityProfile(profile_type=pb.SecurityProfile.Unconfined) if privileged else seccomp(context),
     )
+    if profile := context.get("appArmorProfile"):
+        kinds = {"RuntimeDefault": pb.SecurityProfile.RuntimeDefault, "Localhost": pb.SecurityProfile.Localhost}
+        kind = kinds.get(profile.get("type", ""), pb.SecurityProfile.Unconfined)
+        result.apparmor.CopyFrom(
+            pb.SecurityProfile(profile_type=kind, localhost_ref=profile.get("localhostProfile") or "")
+        )
     capabilities = context.get("capabilities") or {}
     result.capabilities.add_capabilities.extend(capabilities.get("add") or ())
     result.capabilities.drop_capabilities.extend(capabilities.get("drop") or ())

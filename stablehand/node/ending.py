@@ -18,6 +18,7 @@ from stablehand.aiokit.backoff import Backoff
 from stablehand.client import ApiError, Conflict, NotFound, Unavailable
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
+from stablehand.node import cgroups
 from stablehand.node.cri.client import CriError
 from stablehand.node.hooks import run_hook
 from stablehand.node.plan import find_container, is_sidecar
@@ -32,6 +33,7 @@ log = logging.getLogger("stablehand.node.ending")
 
 _PODS = resource("pods")
 _MINIMUM_GRACE = 2
+_RETIRE_SECONDS = 5.0
 
 
 def grace_seconds(worker: PodWorker) -> int:
@@ -89,7 +91,9 @@ async def stop(worker: PodWorker, record: Record, grace: int) -> None:
         try:
             await asyncio.wait({call, ended}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                worker.tidying.append(worker.node.background.spawn(_swallow(call), "stop"))
+                tidying = worker.node.background.spawn(_swallow(call), "stop")
+                worker.tidying.add(tidying)
+                tidying.add_done_callback(worker.tidying.discard)
                 return
             error = call.exception()
             if error is None:
@@ -116,6 +120,10 @@ async def _swallow(call: asyncio.Future[None]) -> None:
 async def stop_containers(worker: PodWorker) -> None:
     """Main containers together, then sidecars in reverse order, each with what is left of the grace period."""
     began = time.monotonic()
+    for records in worker.observed.containers.values():
+        if records[0].state == "unknown":  # the runtime lost sight of it: it may run yet
+            with contextlib.suppress(CriError):
+                await worker.node.runtime.stop_container(records[0].id, 0)
     full = grace_seconds(worker) if not worker.gone else 1
 
     def left() -> int:
@@ -174,9 +182,28 @@ async def remove_sandboxes(worker: PodWorker, *, everything: bool) -> None:
     if everything:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, worker.volumes.remove)
+        cgroups.remove(node.config, worker.uid)
         folder = log_directory(node.config, worker.pod)
         await loop.run_in_executor(None, lambda: shutil.rmtree(folder, ignore_errors=True))
         node.puller.forget(worker.uid)
+
+
+async def retire(worker: PodWorker) -> None:
+    """Ends the containers of a sandbox that is to be replaced, with the grace they have; what does not end in time goes
+    with the sandbox."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace_seconds(worker) + _RETIRE_SECONDS):
+            await stop_containers(worker)
+
+
+def drop_old_sandboxes(worker: PodWorker) -> None:
+    """Removes the sandboxes before the pod's own that hold no container which is still told of."""
+    boxes = worker.observed.sandboxes
+    used = {record.sandbox for records in worker.observed.containers.values() for record in records}
+    for box in [b for b in boxes[1:] if not b.ready and b.id not in used]:
+        boxes.remove(box)
+        worker.agent.unregister(box.id)
+        worker.node.background.spawn(take_down(worker, box.id, remove=True), "old")
 
 
 async def take_down(worker: PodWorker, sandbox: str, *, remove: bool) -> None:

@@ -14,6 +14,7 @@ from decimal import ROUND_CEILING, Decimal
 from stablehand.machinery import quantity
 from stablehand.machinery.types import Obj
 
+EnvFiles = Mapping[tuple[str, str], Mapping[str, str] | None]  # by volume and path
 _REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
@@ -116,9 +117,8 @@ def resource_value(pod: Obj, reference: Obj, default_container: str, allocatable
     resources = container.get("resources") or {}
     value = (resources.get(kind) or {}).get(resource)
     if value is None:
-        value = (
-            allocatable.get(resource, "0") if kind == "limits" else (resources.get("limits") or {}).get(resource, "0")
-        )
+        whole = ((pod["spec"].get("resources") or {}).get("limits") or {}).get(resource)
+        value = whole or allocatable.get(resource, "0") if kind == "limits" else "0"
     divisor = quantity.parse(reference.get("divisor") or "0") or Decimal(1)
     return str(int((quantity.parse(value) / divisor).to_integral_value(rounding=ROUND_CEILING)))
 
@@ -153,8 +153,9 @@ def build_env(
     secrets: Mapping[str, Obj | None],
     node: Mapping[str, str],
     allocatable: Mapping[str, str],
+    files: EnvFiles | None = None,
 ) -> dict[str, str]:
-    """All variables, in order. Raises ConfigError."""
+    """All variables, in order. Raises ConfigError. `files` are those that fileKeyRef names: None, one that is missing."""
     namespace = pod["metadata"]["namespace"]
     result: dict[str, str] = {}
     links = pod["spec"].get("enableServiceLinks", True)
@@ -170,7 +171,7 @@ def build_env(
         if not origin:
             value: str | None = expand(entry.get("value") or "", known)
         else:
-            value = _origin_value(pod, container, origin, namespace, maps, secrets, node, allocatable)
+            value = _origin_value(pod, container, origin, namespace, maps, secrets, node, allocatable, files or {})
         if value is None:
             continue
         result[name] = known[name] = value
@@ -208,6 +209,7 @@ def _origin_value(
     secrets: Mapping[str, Obj | None],
     node: Mapping[str, str],
     allocatable: Mapping[str, str],
+    files: EnvFiles,
 ) -> str | None:
     if ref := origin.get("fieldRef"):
         return field_value(pod, ref["fieldPath"], node)
@@ -217,6 +219,13 @@ def _origin_value(
         return _key(ref, "configmap", "ConfigMap", namespace, maps)
     if ref := origin.get("secretKeyRef"):
         return _key(ref, "secret", "Secret", namespace, secrets)
+    if ref := origin.get("fileKeyRef"):
+        text = (files.get((ref["volumeName"], ref["path"])) or {}).get(ref["key"])
+        if text is None and not ref.get("optional"):
+            raise ConfigError(
+                f"environment variable key {_go_quote(ref['key'])} not found in file {_go_quote(ref['path'])}"
+            )
+        return text
     raise ConfigError(f"environment source {next(iter(origin), '?')} is not supported")
 
 

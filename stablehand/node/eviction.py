@@ -2,7 +2,7 @@
 
 Looked at are emptyDir volumes with a sizeLimit (on disk: a tmpfs has its size from the kernel) and containers with a
 limit of ephemeral-storage (their writable layer and logs; for the pod as a whole also its emptyDirs). Pods without such
-limits cost nothing here. Pressure of the node as a whole is told in the Node's conditions, and evicts nothing.
+limits cost nothing here. A machine that runs short as a whole is pressure's business.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Evictor:
                 continue
             for worker in workers:
                 usage = await asyncio.get_running_loop().run_in_executor(
-                    None, self._measure, worker, layers.get(worker.uid, {})
+                    None, self.measure, worker, layers.get(worker.uid, {})
                 )
                 if (message := excess(worker.pod, usage)) is not None:
                     worker.fail("Evicted", message)
@@ -119,7 +119,7 @@ class Evictor:
             sizes[labels.get(CONTAINER_NAME, "")] = int(stats.writable_layer.used_bytes.value)
         return found
 
-    def _measure(self, worker: PodWorker, layers: Mapping[str, int]) -> Usage:
+    def measure(self, worker: PodWorker, layers: Mapping[str, int]) -> Usage:
         usage = Usage()
         for volume in worker.pod["spec"].get("volumes") or ():
             if "emptyDir" in volume and not (volume["emptyDir"] or {}).get("medium"):
@@ -128,6 +128,11 @@ class Evictor:
         for name, size in layers.items():
             usage.containers[name] = size + tree_size(logs / name)
         return usage
+
+
+def tree_count(folder: Path) -> int:
+    """How many files and folders are below a folder."""
+    return sum(len(folders) + len(names) for _, folders, names in os.walk(folder))
 
 
 def tree_size(folder: Path) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from stablehand import __version__
 from stablehand.machinery import quantity
 from stablehand.machinery.types import Obj
+from stablehand.node import stats
 from stablehand.node.cri.pb import cri_pb2 as pb
 from stablehand.node.plan import find_container
 from stablehand.node.sandbox import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID
@@ -58,6 +59,19 @@ def kubelet(agent: Agent) -> str:
             states[record.state] = states.get(record.state, 0) + 1
     for state, count in states.items():
         out.add("kubelet_running_containers", "gauge", count, "Containers by state.", container_state=state)
+    for worker in agent.workers.values():
+        for _, claim, disk in stats.claim_volumes(worker):
+            of = {"namespace": worker.key[0], "persistentvolumeclaim": claim}
+            block = disk.f_frsize
+            for what, value in (
+                ("capacity_bytes", disk.f_blocks * block),
+                ("available_bytes", disk.f_bavail * block),
+                ("used_bytes", (disk.f_blocks - disk.f_bfree) * block),
+                ("inodes", disk.f_files),
+                ("inodes_free", disk.f_favail),
+                ("inodes_used", disk.f_files - disk.f_ffree),
+            ):
+                out.add(f"kubelet_volume_stats_{what}", "gauge", value, "Of the volume behind a claim.", **of)
     out.add("kubelet_running_pods", "gauge", sandboxes, "Pods that have a running pod sandbox.")
     _process(out)
     return str(out)
@@ -99,8 +113,8 @@ def cadvisor(agent: Agent, found: Iterable[pb.ContainerStats]) -> str:
     out.add("machine_cpu_cores", "gauge", os.cpu_count() or 1, "Logical processors.")
     out.add("machine_memory_bytes", "gauge", agent.machine.memory, "Memory, in bytes.")
     now = int(time.time())
-    for stats in found:
-        labels = stats.attributes.labels
+    for one in found:
+        labels = one.attributes.labels
         name = labels.get(CONTAINER_NAME, "")
         worker = agent.workers.get(labels.get(POD_UID, ""))
         if worker is None:
@@ -110,11 +124,11 @@ def cadvisor(agent: Agent, found: Iterable[pb.ContainerStats]) -> str:
             "container": name,
             "pod": labels.get(POD_NAME, ""),
             "namespace": labels.get(POD_NAMESPACE, ""),
-            "id": stats.attributes.id,
-            "name": stats.attributes.id,
+            "id": one.attributes.id,
+            "name": one.attributes.id,
             "image": record.image if record is not None else "",
         }
-        cpu, memory = stats.cpu, stats.memory
+        cpu, memory = one.cpu, one.memory
         out.add(
             "container_cpu_usage_seconds_total", "counter", cpu.usage_core_nano_seconds.value / 1e9,
             "Processor time used, in seconds.", **of, cpu="total",
@@ -123,7 +137,7 @@ def cadvisor(agent: Agent, found: Iterable[pb.ContainerStats]) -> str:
             ("container_memory_working_set_bytes", memory.working_set_bytes.value),
             ("container_memory_usage_bytes", memory.usage_bytes.value or memory.working_set_bytes.value),
             ("container_memory_rss", memory.rss_bytes.value),
-            ("container_fs_usage_bytes", stats.writable_layer.used_bytes.value),
+            ("container_fs_usage_bytes", one.writable_layer.used_bytes.value),
             ("container_last_seen", now),
         ):
             out.add(family, "gauge", value, **of)

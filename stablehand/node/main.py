@@ -7,14 +7,13 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import socket
 from pathlib import Path
 
-from stablehand.node import mounts
+from stablehand.node import leftovers, mounts
 from stablehand.node.agent import Agent, remove_sandbox
 from stablehand.node.config import NodeConfig
-from stablehand.node.containerd import Containerd, process_start, wait_for_exit
+from stablehand.node.containerd import Containerd
 from stablehand.node.cri.client import CriError, Runtime
 from stablehand.node.network import Network
 
@@ -78,36 +77,9 @@ async def _remove_all(config: NodeConfig) -> None:
 
 
 async def end_processes(config: NodeConfig) -> None:
-    """What outlived containerd: shims, known by our socket's address on their command line, and all in our cgroups."""
-    mine = str(config.socket).encode()
-    shims = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if b"containerd-shim-runc-v2" in words[0] and mine in words:
-                shims.append(int(entry.name))
-    await asyncio.gather(*(_kill(pid) for pid in shims))
-    inside: set[int] = set()
-    for top in _cgroups(config):
-        for procs in top.glob("**/cgroup.procs"):
-            with contextlib.suppress(OSError):
-                inside |= {int(line) for line in procs.read_text().split()}
-    await asyncio.gather(*(_kill(pid) for pid in inside))
-
-
-async def _kill(pid: int) -> None:
-    start = process_start(pid)
-    with contextlib.suppress(OSError, TimeoutError):
-        os.kill(pid, signal.SIGKILL)
-        await asyncio.wait_for(wait_for_exit(pid, start), 5)
-
-
-def _cgroups(config: NodeConfig) -> list[Path]:
-    """Our cgroup in every hierarchy (v1), or the one (v2)."""
-    root, parent = Path("/sys/fs/cgroup"), config.cgroup_parent.lstrip("/")
-    return [path for path in (root / parent, *(h / parent for h in root.iterdir())) if path.is_dir()]
+    """What outlived containerd: shims, and all in our cgroups."""
+    await asyncio.gather(*(leftovers.kill(pid) for pid, _ in list(leftovers.shims(config))))
+    await asyncio.gather(*(leftovers.kill(pid) for pid in leftovers.processes(config)))
 
 
 def _remove_files(config: NodeConfig) -> None:
@@ -117,7 +89,7 @@ def _remove_files(config: NodeConfig) -> None:
     for folder in (config.pods_dir, config.logs_dir, config.run_dir / "containerd", config.run_dir / "runc"):
         if not mounts.mount_points(folder):
             shutil.rmtree(folder, ignore_errors=True)
-    for top in _cgroups(config):
+    for top in leftovers.cgroups(config):
         for path in (*sorted(top.glob("**/"), key=lambda p: -len(str(p))), top.parent):
             with contextlib.suppress(OSError):
                 path.rmdir()

@@ -21,7 +21,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +141,7 @@ class Network:
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
         self._before = config.run_dir / "ip_forward.before"
-        self._ports: dict[str, list[tuple[str, str]]] = {}  # uid -> (map or set, key)
+        self._ports: dict[str, dict[tuple[str, str], str]] = {}  # uid -> (map or set, key): value, "" in a set
         self._nft = shutil.which("nft")
 
     async def setup(self) -> None:
@@ -185,9 +185,52 @@ class Network:
         if self._nft is None:
             log.warning("nft not found: pods reach nothing outside this machine (apt-get install nftables)")
             return
-        code, out = await run_program(self._nft, "-f", "-", stdin=rules(self._config))
+        opened = "".join(self._additions(entries) for entries in self._ports.values())
+        code, out = await run_program(self._nft, "-f", "-", stdin=rules(self._config) + opened)
         if code != 0:
             raise NodeError(f"nft refused the pod network's rules: {out}")
+
+    def _additions(self, entries: Mapping[tuple[str, str], str]) -> str:
+        table = table_of(self._config)
+        elements = ((where, f"{key} : {value}" if value else key) for (where, key), value in entries.items())
+        return "".join(f"add element ip {table} {where} {{ {element} }}\n" for where, element in elements)
+
+    # -- what others took away
+
+    async def mend_link(self) -> None:
+        """Interface, gateway address and forwarding, where somebody took them away. Raises NodeError."""
+        config = self._config
+        with contextlib.suppress(OSError):
+            if _FORWARD.read_text().strip() == "0":
+                log.warning("somebody turned IPv4 forwarding off: turning it on again, pods need it")
+                _FORWARD.write_text("1")
+        if not is_up(config.bridge) or config.gateway not in host_addresses():
+            log.warning("the pod network's interface %s was taken away or down: setting it up again", config.bridge)
+            await self._link()
+
+    async def mend_table(self) -> None:
+        """Our nft table, where somebody deleted it (a firewall that was loaded anew, say). Raises NodeError."""
+        if self._nft is None:
+            return
+        code, out = await run_program(self._nft, "list", "tables", "ip")
+        if code == 0 and f"table ip {table_of(self._config)}" not in out.splitlines():
+            log.warning("somebody deleted the nft table %s: writing it again", table_of(self._config))
+            await self._table()
+
+    async def mend_route(self, address: str, veth: str) -> bool:
+        """Leads to a pod again over its link, if that is there."""
+        if not veth or not Path(f"/sys/class/net/{veth}").exists():
+            return False
+        log.warning("the route to %s over %s was taken away: setting it up again", address, veth)
+        lines = [
+            f"addr replace {self._config.gateway}/32 dev {veth}",
+            f"link set {veth} up",
+            f"route replace {address} dev {veth} scope host",
+        ]
+        code, out = await run_program("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
+        if code != 0:
+            log.warning("route to %s: %s", address, out)
+        return code == 0
 
     # -- host ports
 
@@ -200,14 +243,10 @@ class Network:
         ports = list(ports)
         if not ports or self._nft is None or uid in self._ports:
             return
-        table = table_of(self._config)
-        own = ("hairpin", f"{address} . {address}")
-        lines = [f"add element ip {table} {own[0]} {{ {own[1]} }}\n"]
-        for port in ports:
-            where, key = port.element()
-            lines.append(f"add element ip {table} {where} {{ {key} : {address} . {port.inner} }}\n")
-        self._ports[uid] = [own, *(port.element() for port in ports)]
-        code, out = await run_program(self._nft, "-f", "-", stdin="".join(lines))
+        entries = {("hairpin", f"{address} . {address}"): ""}
+        entries |= {port.element(): f"{address} . {port.inner}" for port in ports}
+        self._ports[uid] = entries
+        code, out = await run_program(self._nft, "-f", "-", stdin=self._additions(entries))
         if code != 0:
             del self._ports[uid]
             log.warning("host ports %s of pod %s: %s", ports, uid, out)
@@ -248,16 +287,29 @@ class Network:
 
 def veth_of(address: str) -> str:
     """The host's end of a pod's link: the device of the route to its address."""
-    wanted = f"{int.from_bytes(ipaddress.ip_address(address).packed, 'little'):08X}"
+    return routes().get(address, "")
+
+
+def routes() -> dict[str, str]:
+    """The devices of the routes to single IPv4 addresses."""
+    found = {}
     try:
         with open("/proc/net/route") as table:
             for line in table:
                 fields = line.split()
-                if fields[1] == wanted:
-                    return fields[0]
+                if len(fields) > 7 and fields[7] == "FFFFFFFF":
+                    found[str(ipaddress.IPv4Address(int(fields[1], 16).to_bytes(4, "little")))] = fields[0]
     except OSError:
         pass
-    return ""
+    return found
+
+
+def is_up(name: str) -> bool:
+    """Whether there is an interface of that name, and turned on."""
+    try:
+        return bool(int(Path(f"/sys/class/net/{name}/flags").read_text(), 16) & 1)
+    except (OSError, ValueError):
+        return False
 
 
 def link_mtu(name: str) -> int:

@@ -1,4 +1,4 @@
-"""The Node object: what this machine is, what it offers, how it feels. Pure, but for `Machine.read` and `pressures`.
+"""The Node object: what this machine is, what it offers, how it feels. Pure, but for `Machine.read`.
 
 Writing it, and the Lease beside it, is registration's.
 """
@@ -58,6 +58,10 @@ class Machine:
         )
 
 
+def apparmor_enabled() -> bool:
+    return _line("/sys/module/apparmor/parameters/enabled") == "Y"
+
+
 def _line(path: str) -> str:
     try:
         return Path(path).read_text().strip()
@@ -77,32 +81,16 @@ def capacity(config: NodeConfig, machine: Machine) -> dict[str, str]:
 
 
 def allocatable(config: NodeConfig, machine: Machine) -> dict[str, str]:
-    """As kubelet without reservations: 100Mi of memory and a tenth of the disk are kept back for eviction."""
+    """As kubelet without reservations: the hard eviction thresholds of memory and disk are kept back."""
+    kept = {t.signal: t for t in config.thresholds if not t.grace}
+    memory, disk = kept.get("memory.available"), kept.get("nodefs.available")
+    free_memory = machine.memory - (memory.amount(machine.memory) if memory is not None else 0)
+    free_disk = machine.disk - (disk.amount(machine.disk) if disk is not None else 0)
     return {
         **capacity(config, machine),
-        "memory": f"{max(0, machine.memory - (100 << 20)) // 1024}Ki",
-        "ephemeral-storage": str(machine.disk * 9 // 10),
+        "memory": f"{max(0, free_memory) // 1024}Ki",
+        "ephemeral-storage": str(max(0, free_disk)),
     }
-
-
-def pressures(data_dir: Path) -> dict[str, bool]:
-    """MemoryPressure, DiskPressure and PIDPressure now."""
-    available = 1 << 40
-    with contextlib.suppress(OSError), open("/proc/meminfo") as f:
-        for line in f:
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-                break
-    disk_low = False
-    with contextlib.suppress(OSError):
-        disk = os.statvfs(data_dir)
-        disk_low = disk.f_bavail * 20 < disk.f_blocks or (disk.f_files > 0 and disk.f_favail * 20 < disk.f_files)
-    pid_low = False
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        limit = int(_line("/proc/sys/kernel/pid_max"))
-        used = int(_line("/proc/loadavg").split()[3].partition("/")[2])
-        pid_low = used > limit * 9 // 10
-    return {"MemoryPressure": available < (100 << 20), "DiskPressure": disk_low, "PIDPressure": pid_low}
 
 
 _WORDS = {
@@ -202,6 +190,7 @@ def node_status(
             "architecture": machine.arch,
         },
         "images": images,
+        "features": {"supplementalGroupsPolicy": False},
     }
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from stablehand.machinery.times import parse_time
 from stablehand.machinery.types import Obj
-from stablehand.node.state import Kind, Memory, Observed, Record, RestartBackoff, Trouble
+from stablehand.node.state import BACKOFF_TOP, Kind, Memory, Observed, Record, RestartBackoff, Trouble
+
+ALL_RESTARTING = "AllContainersRestarting"  # the condition of a pod whose containers are all being restarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +77,38 @@ def find_container(pod: Obj, name: str) -> tuple[Kind, Obj] | None:
 
 def should_restart(pod: Obj, container: Obj, record: Record, *, init: bool = False) -> bool:
     """Whether an ended container is started again."""
-    if record.replaced:
+    if record.replaced or record.reset or matching_rule(container, record.exit_code):
         return True
-    for rule in container.get("restartPolicyRules") or ():
-        codes = rule.get("exitCodes") or {}
-        inside = record.exit_code in (codes.get("values") or ())
-        if rule.get("action") == "Restart" and inside == (codes.get("operator") == "In"):
-            return True
     policy = container.get("restartPolicy") or pod["spec"].get("restartPolicy") or "Always"
     if policy == "Always":
         return not (init and not is_sidecar(container) and record.exit_code == 0)
     return policy == "OnFailure" and record.exit_code != 0
+
+
+def matching_rule(container: Obj, exit_code: int) -> str:
+    """The action (Restart, RestartAllContainers) of the first restart rule that an exit code meets, or ""."""
+    for rule in container.get("restartPolicyRules") or ():
+        codes = rule.get("exitCodes") or {}
+        if (exit_code in (codes.get("values") or ())) == (codes.get("operator") == "In"):
+            return str(rule.get("action") or "")
+    return ""
+
+
+def may_restart_all(pod: Obj) -> bool:
+    """Whether a rule of the pod can restart all its containers."""
+    return any(
+        rule.get("action") == "RestartAllContainers"
+        for kind, container in all_containers(pod)
+        if kind != "ephemeral"
+        for rule in container.get("restartPolicyRules") or ()
+    )
+
+
+def backs_off(container: Obj, record: Record) -> bool:
+    """Whether the next start after this end may have to wait: not of those that were ended with others, or for others."""
+    if record.state != "exited" or record.replaced:
+        return False
+    return not record.reset or bool(matching_rule(container, record.exit_code))
 
 
 def ended(record: Record | None, sandbox: str) -> bool:
@@ -115,6 +138,8 @@ def make_plan(pod: Obj, observed: Observed, memory: Memory, now: float) -> Plan:
             return plan
         plan.wake(started + deadline)
 
+    if memory.restarting_all:
+        return plan
     sandbox = observed.sandbox
     current = sandbox.id if sandbox is not None and sandbox.ready else ""
     if is_over(pod, observed, current):
@@ -125,7 +150,7 @@ def make_plan(pod: Obj, observed: Observed, memory: Memory, now: float) -> Plan:
     if not current:
         if not memory.sandbox_allowed:
             return plan
-        if now < memory.sandbox_retry_at:
+        if waits(memory.sandbox_retry_at, now):
             plan.wake(memory.sandbox_retry_at)
         else:
             attempt = sandbox.attempt + 1 if sandbox is not None else 0
@@ -171,13 +196,13 @@ def _kills(plan: Plan, observed: Observed, memory: Memory) -> None:
 def _init(plan: Plan, pod: Obj, observed: Observed, memory: Memory, current: str, now: float) -> bool:
     """Brings the init containers forward; True when main containers may run."""
     begun = any(
-        (record := observed.latest(c["name"])) is not None and record.sandbox == current
+        (record := observed.latest(c["name"])) is not None and record.sandbox == current and not record.reset
         for c in pod["spec"]["containers"]
     )
     for container in pod["spec"].get("initContainers") or ():
         name = container["name"]
         record = observed.latest(name)
-        here = record if record is not None and record.sandbox == current else None
+        here = record if record is not None and record.sandbox == current and not record.reset else None
         if is_sidecar(container):
             if here is not None and here.running:
                 if here.id not in memory.started and not begun:
@@ -228,11 +253,11 @@ def _start(plan: Plan, kind: Kind, pod: Obj, container: Obj, observed: Observed,
     if name in memory.busy:
         return
     retry_at = memory.retry_at.get(name, 0.0)
-    if now < retry_at:
+    if waits(retry_at, now):
         plan.wake(retry_at)
         return
     record = observed.latest(name)
-    if record is not None and record.state == "exited" and not record.replaced:
+    if record is not None and backs_off(container, record):
         backoff = memory.backoff.setdefault(name, RestartBackoff())
         remaining = backoff.remaining(record.finished_at or record.created_at, now)
         if remaining > 0:
@@ -240,6 +265,11 @@ def _start(plan: Plan, kind: Kind, pod: Obj, container: Obj, observed: Observed,
             plan.waiting[name] = Trouble("CrashLoopBackOff", crash_message(pod, name, backoff.delay))
             return
     plan.actions.append(StartContainer(kind, name, next_attempt(observed, memory, name)))
+
+
+def waits(until: float, now: float) -> bool:
+    """Whether it is not time yet; what lies too far ahead was set before the clock was put back."""
+    return now < until <= now + BACKOFF_TOP
 
 
 def pod_title(pod: Obj) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stablehand.machinery.types import Obj
 from stablehand.node.plan import find_container
-from stablehand.node.probes.checks import Doubt, run_check
+from stablehand.node.probes.checks import Doubt, Unknown, run_check
 from stablehand.node.probes.prober import Prober, Which
 from stablehand.node.starter import container_path
 from stablehand.node.state import Record
@@ -37,7 +37,8 @@ class Probing:
         async def check(probe: Obj, timeout: float) -> tuple[bool, str]:
             ok, output = await run_check(worker.node.runtime, container, record.id, worker.address(), probe, timeout)
             which = next(w for w in _KINDS if container.get(f"{w}Probe") is probe)
-            self.results[(which, record.name, ok)] += 1
+            if not isinstance(output, Unknown):
+                self.results[(which, record.name, ok)] += 1
             if isinstance(output, Doubt):
                 self._warn(record, which, output)
             return ok, output
@@ -49,6 +50,18 @@ class Probing:
         )
         self._probers[record.id] = prober
         prober.start()
+
+    def keep(self) -> None:
+        """Begins what is missing: whatever went wrong while a container was started, it must not stay unready."""
+        worker, memory = self._worker, self._worker.memory
+        if memory.terminating or memory.sandbox_busy or memory.restarting_all:
+            return
+        for record in worker.observed.running():
+            if record.id in self._probers or record.name in memory.busy or record.id in memory.to_kill:
+                continue
+            if (found := find_container(worker.pod, record.name)) is not None:
+                ready = memory.ready.get(record.id, False)
+                self.begin(found[1], record, started=record.id in memory.started, ready=ready)
 
     def end(self, container_id: str) -> None:
         if prober := self._probers.pop(container_id, None):
@@ -75,14 +88,17 @@ class Probing:
         self._worker.memory.ready[container_id] = ready
         self._worker.write_status()
 
-    def probe_failed(self, container_id: str, which: Which, output: str) -> None:
+    def probe_failed(self, container_id: str, which: Which, output: str, how: str = "failed") -> None:
         worker = self._worker
         record = worker.observed.by_id(container_id)
         found = find_container(worker.pod, record.name) if record is not None else None
         if record is not None and found is not None and record.running:
             path = container_path(found[0], record.name)
-            text = f"{which.capitalize()} probe failed: {output}"
+            text = f"{which.capitalize()} probe {how}: {output}"
             worker.node.container_event(worker.pod, path, "Warning", "Unhealthy", text)
+
+    def probe_errored(self, container_id: str, which: Which, output: str) -> None:
+        self.probe_failed(container_id, which, output, "errored and resulted in unknown state")
 
     def probe_dead(self, container_id: str, which: Which) -> None:
         worker = self._worker

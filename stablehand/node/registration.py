@@ -14,7 +14,7 @@ from stablehand.machinery.times import format_micro_time
 from stablehand.machinery.types import Obj
 from stablehand.node.config import NodeConfig
 from stablehand.node.cri.client import CriError, Runtime
-from stablehand.node.nodeobject import Machine, node_object, node_status, pressures, same_status
+from stablehand.node.nodeobject import Machine, node_object, node_status, same_status
 from stablehand.runtime import EventRecorder
 
 log = logging.getLogger("stablehand.node.registration")
@@ -24,7 +24,7 @@ _RENEW, _REPORT, _LEASE_SECONDS, _IMAGES = 10.0, 300.0, 40, 50
 
 
 class Registration:
-    """`problem()` says why the node is not ready, or "" when it is."""
+    """`problem()` says why the node is not ready, or "" when it is; `pressing()` of what it has too little."""
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class Registration:
         runtime: Callable[[], Runtime],
         events: EventRecorder,
         problem: Callable[[], str],
+        pressing: Callable[[], dict[str, bool]],
     ) -> None:
         self._config = config
         self._client = client
@@ -41,6 +42,7 @@ class Registration:
         self._runtime = runtime
         self._events = events
         self._problem = problem
+        self._pressing = pressing
         self._node: Obj | None = None
         self._reported = 0.0
         self._version = ""
@@ -96,7 +98,7 @@ class Registration:
             images=images,
             ready=not problem,
             problem=problem,
-            pressing=pressures(self._config.data_dir),
+            pressing=self._pressing(),
             now=time.time(),
         )
 
@@ -105,7 +107,7 @@ class Registration:
         name, now = self._config.node_name, time.time()
         due = now - self._reported >= _REPORT
         if self._node is not None and not due and not self._changed.is_set():
-            pressing = pressures(self._config.data_dir)
+            pressing = self._pressing()
             told = {c["type"]: c["status"] == "True" for c in (self._node.get("status") or {}).get("conditions") or ()}
             if all(told.get(kind) == value for kind, value in pressing.items()) and told.get("Ready") != bool(
                 self._problem()
@@ -122,7 +124,8 @@ class Registration:
         status = await self._status()
         old = self._node.get("status") or {}
         if due or not same_status(old, status):
-            was = {c["type"]: c["status"] for c in old.get("conditions") or ()}.get("Ready")
+            before = {c["type"]: c["status"] for c in old.get("conditions") or ()}
+            was = before.get("Ready")
             patch: Obj = {"status": status}
             if old.get("addresses"):
                 patch["status"] = {**status, "addresses": [{"$patch": "replace"}, *status["addresses"]]}
@@ -134,6 +137,11 @@ class Registration:
             ready = next(c["status"] for c in status["conditions"] if c["type"] == "Ready")
             if was != ready:
                 self._tell(ready == "True")
+            for condition in status["conditions"]:
+                told = before.get(condition["type"], "False")
+                if condition["type"] != "Ready" and condition["status"] != told:
+                    text = f"Node {self._config.node_name} status is now: {condition['reason']}"
+                    self._events.event(self.reference(), "Normal", condition["reason"], text)
         self._reported = now
 
     def _tell(self, ready: bool) -> None:

@@ -44,8 +44,20 @@ def oom_score(pod: Obj, container: Obj, capacity: int) -> int:
     if qos == "BestEffort":
         return 1000
     request = _amount(container, "requests", "memory") or _amount(container, "limits", "memory")
+    request += _spare_memory(pod)
     score = 1000 - (1000 * request) // max(capacity, 1)
     return max(3, min(999, score))
+
+
+def _spare_memory(pod: Obj) -> int:
+    """Each container's part of the memory that only the pod as a whole asks for."""
+    whole = _amount(pod["spec"], "requests", "memory")
+    if not whole:
+        return 0
+    spec = pod["spec"]
+    sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+    containers = [*spec["containers"], *sidecars]
+    return max(0, whole - sum(_amount(c, "requests", "memory") for c in containers)) // len(containers)
 
 
 def _amount(container: Obj, kind: str, name: str) -> int:
@@ -56,13 +68,16 @@ def _amount(container: Obj, kind: str, name: str) -> int:
 
 
 def container_resources(pod: Obj, container: Obj, capacity: int) -> pb.LinuxContainerResources:
-    """What CRI sets on the container's cgroup."""
-    request = _amount(container, "requests", "cpu") or _amount(container, "limits", "cpu")
+    """What CRI sets on the container's cgroup; the limits of the whole pod hold for a container without its own."""
+    cpu, memory = (
+        _amount(container, "limits", name) or _amount(pod["spec"], "limits", name) for name in ("cpu", "memory")
+    )
+    request = _amount(container, "requests", "cpu") or cpu
     return pb.LinuxContainerResources(
         cpu_period=PERIOD,
-        cpu_quota=cpu_quota(_amount(container, "limits", "cpu")),
+        cpu_quota=cpu_quota(cpu),
         cpu_shares=cpu_shares(request),
-        memory_limit_in_bytes=_amount(container, "limits", "memory"),
+        memory_limit_in_bytes=memory,
         oom_score_adj=oom_score(pod, container, capacity),
     )
 

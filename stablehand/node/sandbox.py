@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stablehand.machinery.types import Obj
 from stablehand.node.admit import sysctl_name
+from stablehand.node.cgroups import pod_parent
 from stablehand.node.config import NodeConfig
 from stablehand.node.cri.pb import cri_pb2 as pb
 
@@ -162,7 +163,10 @@ def seccomp(*contexts: Obj | None) -> pb.SecurityProfile:
 
 
 def sandbox_config(config: NodeConfig, pod: Obj, attempt: int) -> pb.PodSandboxConfig:
+    """Raises SandboxError."""
     meta, spec = pod["metadata"], pod["spec"]
+    if spec.get("hostUsers") is False:
+        raise SandboxError("user namespaces is not supported by the runtime")
     context = spec.get("securityContext") or {}
     privileged = any(
         (c.get("securityContext") or {}).get("privileged")
@@ -195,7 +199,7 @@ def sandbox_config(config: NodeConfig, pod: Obj, attempt: int) -> pb.PodSandboxC
         },
         annotations={k: str(v) for k, v in (meta.get("annotations") or {}).items()},
         linux=pb.LinuxPodSandboxConfig(
-            cgroup_parent=config.cgroup_parent,
+            cgroup_parent=pod_parent(config, meta["uid"]),
             security_context=security,
             sysctls={sysctl_name(s["name"]): s["value"] for s in context.get("sysctls") or ()},
         ),

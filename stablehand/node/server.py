@@ -17,8 +17,10 @@ import orjson
 from aiohttp import web
 
 from stablehand.machinery.times import parse_time
+from stablehand.machinery.types import Obj
 from stablehand.node import exposition, logs, stats
 from stablehand.node.access import Access, AccessDenied
+from stablehand.node.configz import configuration
 from stablehand.node.cri.client import CriError
 from stablehand.node.cri.pb import cri_pb2 as pb
 from stablehand.node.plan import find_container
@@ -40,6 +42,7 @@ class KubeletServer:
         self._agent = agent
         self._config = agent.config
         self._access = Access(agent.config)
+        self._rates = stats.CpuRates()
         self._requests: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
@@ -90,12 +93,15 @@ class KubeletServer:
             await asyncio.sleep(delay)
             delay *= 2
 
-    def _routes(self) -> list[web.RouteDef]:
+    def _routes(self) -> list[web.AbstractRouteDef]:
         pod, container = "/{namespace}/{pod}", "/{namespace}/{pod}/{container}"
-        routes = [
+        routes: list[web.AbstractRouteDef] = [
             web.get("/healthz", self._healthz),
             web.get("/healthz/ping", self._healthz),
             web.get("/pods", self._pods),
+            web.get("/runningpods/", self._running_pods),
+            web.get("/configz", self._configz),
+            web.static("/logs", "/var/log", show_index=True),
             web.get("/stats/summary", self._stats),
             web.get("/metrics/resource", self._metrics),
             web.get("/metrics/cadvisor", self._cadvisor),
@@ -151,13 +157,27 @@ class KubeletServer:
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok")
 
+    async def _configz(self, request: web.Request) -> web.Response:
+        return web.Response(body=orjson.dumps(configuration(self._config)), content_type="application/json")
+
+    async def _running_pods(self, request: web.Request) -> web.Response:
+        """As the runtime has them: names, ids and images only."""
+        items = []
+        for worker in self._agent.workers.values():
+            records = worker.observed.running()
+            if not records:
+                continue
+            meta = {k: worker.pod["metadata"][k] for k in ("name", "namespace", "uid")}
+            containers = [{"name": r.name, "image": r.image_id, "resources": {}} for r in records]
+            items.append({"metadata": meta, "spec": {"containers": containers}, "status": {}})
+        return web.Response(body=orjson.dumps(_pod_list(items)), content_type="application/json")
+
     async def _pods(self, request: web.Request) -> web.Response:
         items = [worker.pod for worker in self._agent.workers.values()]
-        body = orjson.dumps({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
-        return web.Response(body=body, content_type="application/json")
+        return web.Response(body=orjson.dumps(_pod_list(items)), content_type="application/json")
 
     async def _stats(self, request: web.Request) -> web.Response:
-        summary = stats.summary(self._agent, await self._agent.runtime.container_stats())
+        summary = stats.summary(self._agent, await self._agent.runtime.container_stats(), self._rates)
         return web.Response(body=orjson.dumps(summary), content_type="application/json")
 
     async def _metrics(self, request: web.Request) -> web.Response:
@@ -271,6 +291,10 @@ class KubeletServer:
         words = command[0].split() if len(command) == 1 else command
         answer = await self._agent.runtime.exec_sync(record.id, words, 600)
         return web.Response(body=answer.stdout + answer.stderr, status=200 if answer.exit_code == 0 else 500)
+
+
+def _pod_list(items: list[Obj]) -> Obj:
+    return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
 
 
 def _exposed(text: str) -> web.Response:

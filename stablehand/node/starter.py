@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 from stablehand.client import ApiError, Unavailable
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
+from stablehand.node import cgroups
 from stablehand.node.container import check_user, container_config
-from stablehand.node.cri.client import CriError
+from stablehand.node.cri.client import CriError, Runtime
 from stablehand.node.cri.pb import cri_pb2 as pb
 from stablehand.node.env import ConfigError, build_env, config_references
+from stablehand.node.envfiles import file_references, read_env_files
 from stablehand.node.files import write_if_changed
 from stablehand.node.hooks import run_hook
 from stablehand.node.logs import log_tail
 from stablehand.node.network import host_ports
+from stablehand.node.plan import backs_off
 from stablehand.node.pull import PullError
 from stablehand.node.sandbox import CONTAINER_NAME, POD_UID, SandboxError, hosts_file, log_directory, sandbox_config
 from stablehand.node.state import Kind, Record, RestartBackoff, Sandbox, Trouble
@@ -69,22 +72,23 @@ async def create_sandbox(worker: PodWorker, attempt: int, changed: bool) -> None
                 attempt, changed = observed.sandbox.attempt + 1, True
         if changed:
             node.event(pod, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
-            await asyncio.gather(
-                *(node.runtime.stop_sandbox(old.id) for old in observed.sandboxes), return_exceptions=True
-            )
+            await _stop_old(worker)
             await node.network.close_ports(worker.uid)
-            for record in observed.running():
-                worker.mark_lost(record)
         log_directory(node.config, pod).mkdir(parents=True, exist_ok=True)
+        cgroups.apply(node.config, worker.granted())
         started = time.time()
         handler = await _runtime_handler(worker)
         sandbox_id = await node.runtime.run_sandbox(sandbox_config(node.config, pod, attempt), handler)
-        sandbox = Sandbox(sandbox_id, attempt, True, started)
+        sandbox = Sandbox(sandbox_id, attempt, False, started)
         worker.node_register(sandbox_id)
         observed.sandboxes.insert(0, sandbox)
         if not pod["spec"].get("hostNetwork"):
+            # Not ready before its address is known: probes would ask at the node's.
             status = await node.runtime.sandbox_status(sandbox_id)
             sandbox.ip = status.network.ip
+            if not sandbox.ip:
+                raise SandboxError("the pod network gave it no address")
+        sandbox.ready = True
         address = sandbox.ip or node.config.address
         write_if_changed(hosts_path(worker), hosts_file(node.config, pod, address))
         if sandbox.ip:
@@ -100,6 +104,24 @@ async def create_sandbox(worker: PodWorker, attempt: int, changed: bool) -> None
         worker.sandbox_failures += 1
         memory.sandbox_retry_at = time.time() + min(60.0, 0.5 * 2**worker.sandbox_failures)
         node.event(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {e}")
+
+
+async def _stop_old(worker: PodWorker) -> None:
+    """Stops every sandbox of the pod with all that runs in it. Raises CriError: there must never be two of a pod."""
+    observed = worker.observed
+    await asyncio.gather(*worker.tidying, return_exceptions=True)  # two stops at once are taken badly
+    stops = (worker.node.runtime.stop_sandbox(old.id) for old in observed.sandboxes)
+    for old, result in zip(observed.sandboxes, await asyncio.gather(*stops, return_exceptions=True)):
+        if isinstance(result, BaseException) and not (isinstance(result, CriError) and result.code == "NOT_FOUND"):
+            raise result
+        old.ready = False
+    for record in observed.running():
+        try:
+            await worker.refresh(record)
+        except CriError as e:
+            if e.code != "NOT_FOUND":
+                raise
+        worker.mark_lost(record)
 
 
 async def _runtime_handler(worker: PodWorker) -> str:
@@ -136,11 +158,17 @@ async def start_container(worker: PodWorker, kind: Kind, container: Obj, attempt
             return
         if record is None:
             image = await worker.supplies.image(container, event)
+            await worker.supplies.image_volumes(container, event)
             memory.waiting.pop(name, None)
             config = await _configure(worker, container, attempt, image)
             record = await _create(worker, container, attempt, config, image)
             event("Normal", "Created", f"Created container: {name}")
-            await node.runtime.start_container(record.id)
+            # A call that is cancelled may start it all the same: who ends the pod has to wait for what comes of it.
+            call = node.background.spawn(_start_call(node.runtime, record.id), f"start/{name}")
+            worker.starting.add(call)
+            call.add_done_callback(worker.starting.discard)
+            if (error := await asyncio.shield(call)) is not None:
+                raise error
         memory.waiting.pop(name, None)
         if record.state == "created":
             record.state = "running"
@@ -173,6 +201,14 @@ async def start_container(worker: PodWorker, kind: Kind, container: Obj, attempt
                 _trouble(worker, name, "RunContainerError", message, 1.0)
         else:
             await _start_failed(worker, record, message)
+
+
+async def _start_call(runtime: Runtime, container: str) -> CriError | None:
+    try:
+        await runtime.start_container(container)
+    except CriError as e:
+        return e
+    return None
 
 
 async def _begun(worker: PodWorker, name: str, attempt: int) -> Record | None:
@@ -249,6 +285,11 @@ async def _environment(worker: PodWorker, container: Obj) -> dict[str, str]:
 
     found_maps = await read("configmaps", maps) if maps else {}
     found_secrets = await read("secrets", secrets) if secrets else {}
+    try:
+        files = read_env_files(file_references(container), worker.volumes.folders())
+    except (ValueError, OSError) as e:
+        log.info("environment files of %s/%s: %s", *worker.key, e)
+        raise ConfigError("couldn't parse env file") from None
     await node.services.synced()
     return build_env(
         worker.granted(),
@@ -258,6 +299,7 @@ async def _environment(worker: PodWorker, container: Obj) -> dict[str, str]:
         secrets=found_secrets,
         node=worker.facts(),
         allocatable=node.allocatable(),
+        files=files,
     )
 
 
@@ -273,7 +315,11 @@ async def _create(
         with contextlib.suppress(CriError):
             await node.runtime.remove_container(old.id)
         observed.containers[name].remove(old)
-    elif old is not None and old.state == "exited" and not old.replaced:
+    elif old is not None and old.state == "unknown":
+        # The runtime lost sight of it: it may run yet, and there must never be two of it at once.
+        await node.runtime.stop_container(old.id, 0)
+        await worker.refresh(old)
+    elif old is not None and backs_off(container, old):
         worker.memory.backoff.setdefault(name, RestartBackoff()).next(time.time())
     (log_directory(node.config, worker.pod) / name).mkdir(parents=True, exist_ok=True)
     sandboxed = sandbox_config(node.config, worker.pod, sandbox.attempt)

@@ -45,6 +45,7 @@ class Record:
     image_id: str = ""
     asked_image: str = ""  # as the spec named it; "" where that is not known
     resources: Obj | None = None  # in force; None where that is not known
+    reset: bool = False  # ended, and to begin again with the whole pod: nothing of how it went counts
     replaced: bool = False  # killed to make room for one after the changed spec: started again whatever the policy
 
     @property
@@ -106,7 +107,7 @@ class RestartBackoff:
     def remaining(self, finished_at: float, now: float) -> float:
         if not self.delay or now - self.updated > 2 * BACKOFF_TOP:
             return 0.0
-        return max(0.0, finished_at + self.delay - now)
+        return max(0.0, min(self.delay, finished_at + self.delay - now))
 
     def next(self, now: float) -> None:
         if not self.delay or now - self.updated > 2 * BACKOFF_TOP:
@@ -128,12 +129,15 @@ class Memory:
     ready: dict[str, bool] = field(default_factory=dict)  # by container id: the readiness probe's word
     to_kill: dict[str, tuple[str, str]] = field(default_factory=dict)  # by container id: (event reason, message)
     restarts: dict[str, int] = field(default_factory=dict)  # by name: count told by the pod's status at start
+    restarting_all: bool = False  # all containers are being ended, to begin again
     sandbox_busy: bool = False
     sandbox_allowed: bool = False  # volumes are ready, or at least did not fail at once
     sandbox_retry_at: float = 0.0
     volumes_ready: bool = False
     volumes_failed: bool = False
     failed: tuple[str, str] | None = None  # the pod as a whole failed: (reason, message)
+    evicted: bool = False  # it failed because the node ended it to take back what it used
+    blocked: tuple[str, str] | None = None  # the pod cannot run on this machine as it is: (reason, message)
     terminating: bool = False  # all containers are being stopped, for good
     allocated: dict[str, Obj] = field(default_factory=dict)  # by container name: resources the node has granted
     resize_pending: tuple[str, str] | None = None  # (Deferred | Infeasible, message)

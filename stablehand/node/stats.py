@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
+from stablehand.node import cgroups
 from stablehand.node.cri.pb import cri_pb2 as pb
 from stablehand.node.sandbox import CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID
+from stablehand.node.signals import observe
 
 if TYPE_CHECKING:
     from stablehand.node.agent import Agent
+    from stablehand.node.worker import PodWorker
 
 
 def _node_cpu() -> int:
@@ -35,12 +39,31 @@ def _node_memory() -> tuple[int, int]:
     return values.get("MemTotal", 0) - available, available
 
 
-def _cpu(stats: pb.ContainerStats, now: str) -> Obj:
-    return {
-        "time": now,
-        "usageNanoCores": stats.cpu.usage_nano_cores.value,
-        "usageCoreNanoSeconds": stats.cpu.usage_core_nano_seconds.value,
-    }
+class CpuRates:
+    """Nanocores from cumulative nanoseconds, between one look and the next at least a second later."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, tuple[float, int, int | None]] = {}  # (when, nanoseconds, rate before that)
+        self.rate("", _node_cpu())
+
+    def rate(self, key: str, used: int) -> int | None:
+        """None on the first look."""
+        now = time.monotonic()
+        at, before, rate = self._samples.get(key, (now, used, None))
+        if now - at >= 1:
+            rate = max(0, int((used - before) / (now - at)))
+            self._samples[key] = (now, used, rate)
+        else:
+            self._samples.setdefault(key, (at, before, rate))
+        return rate
+
+    def keep(self, keys: set[str]) -> None:
+        self._samples = {k: v for k, v in self._samples.items() if k in keys or not k}
+
+    def shown(self, key: str, used: int, now: str) -> Obj:
+        rate = self.rate(key, used)
+        known = {} if rate is None else {"usageNanoCores": rate}
+        return {"time": now, **known, "usageCoreNanoSeconds": used}
 
 
 def _memory(stats: pb.ContainerStats, now: str) -> Obj:
@@ -55,14 +78,42 @@ def _memory(stats: pb.ContainerStats, now: str) -> Obj:
     }
 
 
-def _by_pod(agent: Agent, found: Iterable[pb.ContainerStats]) -> Iterator[tuple[Obj, list[pb.ContainerStats]]]:
+def _by_pod(agent: Agent, found: Iterable[pb.ContainerStats]) -> Iterator[tuple[PodWorker, list[pb.ContainerStats]]]:
+    """Containers that run, by pod."""
     groups: dict[str, list[pb.ContainerStats]] = {}
     for stats in found:
         groups.setdefault(stats.attributes.labels.get(POD_UID, ""), []).append(stats)
     for uid, group in groups.items():
         worker = agent.workers.get(uid)
         if worker is not None:
-            yield worker.pod, group
+            running = {record.id for record in worker.observed.running()}
+            if group := [stats for stats in group if stats.attributes.id in running]:
+                yield worker, group
+
+
+def claim_volumes(worker: PodWorker) -> Iterator[tuple[str, str, os.statvfs_result]]:
+    """(volume, claim, its file system) of the claims that a pod has mounted."""
+    folders = worker.volumes.folders()
+    for volume in worker.pod["spec"].get("volumes") or ():
+        name = volume["name"]
+        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if volume.get("ephemeral"):
+            claim = f"{worker.key[1]}-{name}"
+        if claim and name in folders:
+            with contextlib.suppress(OSError):
+                yield name, claim, os.statvfs(folders[name])
+
+
+def _filesystem(disk: os.statvfs_result, now: str) -> Obj:
+    return {
+        "time": now,
+        "availableBytes": disk.f_bavail * disk.f_frsize,
+        "capacityBytes": disk.f_blocks * disk.f_frsize,
+        "usedBytes": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
+        "inodesFree": disk.f_favail,
+        "inodes": disk.f_files,
+        "inodesUsed": disk.f_files - disk.f_ffree,
+    }
 
 
 def _started(agent: Agent, stats: pb.ContainerStats) -> float:
@@ -78,25 +129,20 @@ def _booted() -> float:
         return time.time() - float(f.read().split()[0])
 
 
-def summary(agent: Agent, found: Iterable[pb.ContainerStats]) -> Obj:
+def summary(agent: Agent, found: Iterable[pb.ContainerStats], rates: CpuRates) -> Obj:
     now = format_time(time.time())
     working, available = _node_memory()
-    disk = os.statvfs(agent.config.data_dir)
-    filesystem = {
-        "time": now,
-        "availableBytes": disk.f_bavail * disk.f_frsize,
-        "capacityBytes": disk.f_blocks * disk.f_frsize,
-        "usedBytes": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
-        "inodesFree": disk.f_favail,
-        "inodes": disk.f_files,
-    }
+    filesystem = _filesystem(os.statvfs(agent.config.data_dir), now)
     pods = []
-    for pod, group in _by_pod(agent, found):
+    seen: set[str] = set()
+    for worker, group in _by_pod(agent, found):
+        pod = worker.pod
+        seen |= {worker.uid, *(stats.attributes.id for stats in group)}
         containers = [
             {
                 "name": stats.attributes.labels.get(CONTAINER_NAME, ""),
                 "startTime": format_time(_started(agent, stats) or time.time()),
-                "cpu": _cpu(stats, now),
+                "cpu": rates.shown(stats.attributes.id, stats.cpu.usage_core_nano_seconds.value, now),
                 "memory": _memory(stats, now),
                 "rootfs": {"time": now, "usedBytes": stats.writable_layer.used_bytes.value},
             }
@@ -108,27 +154,32 @@ def summary(agent: Agent, found: Iterable[pb.ContainerStats]) -> Obj:
                 "podRef": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
                 "startTime": (pod.get("status") or {}).get("startTime") or now,
                 "containers": containers,
-                "cpu": {
-                    "time": now,
-                    "usageNanoCores": sum(s.cpu.usage_nano_cores.value for s in group),
-                    "usageCoreNanoSeconds": sum(s.cpu.usage_core_nano_seconds.value for s in group),
-                },
+                "cpu": rates.shown(worker.uid, sum(s.cpu.usage_core_nano_seconds.value for s in group), now),
                 "memory": {
                     "time": now,
                     "usageBytes": sum(s.memory.usage_bytes.value for s in group),
                     "workingSetBytes": sum(s.memory.working_set_bytes.value for s in group),
                     "rssBytes": sum(s.memory.rss_bytes.value for s in group),
                 },
+                "process_stats": {"process_count": cgroups.processes(agent.config, worker.uid)},
+                "volume": [
+                    {"name": name, "pvcRef": {"name": claim, "namespace": meta["namespace"]}, **_filesystem(disk, now)}
+                    for name, claim, disk in claim_volumes(worker)
+                ],
             }
         )
+    rates.keep(seen)
+    pids = observe(agent.config.data_dir, agent.config.data_dir).get("pid.available")
+    rlimit = {} if pids is None else {"maxpid": pids.capacity, "curproc": pids.capacity - pids.available}
     return {
         "node": {
             "nodeName": agent.config.node_name,
             "startTime": format_time(_booted()),
-            "cpu": {"time": now, "usageCoreNanoSeconds": _node_cpu()},
+            "cpu": rates.shown("", _node_cpu(), now),
+            "rlimit": {"time": now, **rlimit},
             "memory": {"time": now, "workingSetBytes": working, "usageBytes": working, "availableBytes": available},
             "fs": filesystem,
-            "runtime": {"imageFs": filesystem},
+            "runtime": {"imageFs": filesystem, "containerFs": filesystem},
         },
         "pods": pods,
     }

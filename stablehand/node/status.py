@@ -12,7 +12,7 @@ from typing import Any
 from stablehand.machinery.conditions import get_condition
 from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
-from stablehand.node.plan import is_over, is_sidecar, should_restart
+from stablehand.node.plan import ALL_RESTARTING, is_over, is_sidecar, may_restart_all, should_restart
 from stablehand.node.resources import qos_class
 from stablehand.node.state import Kind, Memory, Observed, Record, Trouble
 
@@ -47,8 +47,8 @@ def build(pod: Obj, observed: Observed, memory: Memory, host_ip: str, now: float
     if ip:
         status["podIP"] = ip
         status["podIPs"] = [{"ip": ip}]
-    if memory.failed is not None:
-        status["reason"], status["message"] = memory.failed
+    if (trouble := memory.failed or memory.blocked) is not None:
+        status["reason"], status["message"] = trouble
     status["conditions"] = _conditions(pod, observed, memory, status, current, old, now)
     return status
 
@@ -80,6 +80,8 @@ def _container(
         "imageID": record.image_id if record is not None else "",
         "started": False,
     }
+    if container.get("volumeMounts"):
+        status["volumeMounts"] = [_volume_mount(m) for m in container["volumeMounts"]]
     granted = memory.allocated.get(name)
     if granted is not None and record is not None:
         if granted.get("requests"):
@@ -96,7 +98,8 @@ def _container(
             status["lastState"] = {"terminated": last}
     trouble = memory.waiting.get(name)
     if record is None or record.state == "created":
-        status["state"] = {"waiting": _waiting(trouble or Trouble(_initial_reason(pod, kind, observed, current)))}
+        initial = Trouble("Blocked" if memory.blocked is not None else _initial_reason(pod, kind, observed, current))
+        status["state"] = {"waiting": _waiting(trouble or initial)}
         if kind != "main":
             status["started"] = False
         return status
@@ -107,6 +110,10 @@ def _container(
             status["started"] = True
         status["ready"] = _is_ready(kind, container, record, memory)
         return status
+    if record.reset and not memory.terminating:
+        status["state"] = {"waiting": _waiting(trouble or Trouble(_initial_reason(pod, kind, observed, current)))}
+        status["lastState"] = {"terminated": terminated(record)}
+        return status
     restart = should_restart(pod, container, record, init=kind == "init") and kind != "ephemeral"
     if trouble is not None and restart and not memory.terminating:
         status["state"] = {"waiting": _waiting(trouble)}
@@ -116,6 +123,11 @@ def _container(
     if kind == "init" and not is_sidecar(container):
         status["ready"] = record.state == "exited" and record.exit_code == 0
     return status
+
+
+def _volume_mount(mount: Obj) -> Obj:
+    shown = {"name": mount["name"], "mountPath": mount["mountPath"]}
+    return {**shown, "readOnly": True, "recursiveReadOnly": "Disabled"} if mount.get("readOnly") else shown
 
 
 def _initial_reason(pod: Obj, kind: Kind, observed: Observed, current: str) -> str:
@@ -178,7 +190,7 @@ def _phase(pod: Obj, observed: Observed, memory: Memory, current: str, old: Obj)
             if all(r is not None and r.exit_code == 0 and r.state == "exited" for r in records)
             else "Failed"
         )
-    if is_over(pod, observed, current) and not observed.running():
+    if is_over(pod, observed, current) and not observed.running() and not memory.restarting_all:
         bad_init = any(
             (r := observed.latest(c["name"])) is not None and r.state == "exited" and r.exit_code != 0
             for c in pod["spec"].get("initContainers") or ()
@@ -240,8 +252,12 @@ def _conditions(
         add("Ready", True)
     add("ContainersReady", ready, reason, message)
     add("PodScheduled", True)
-    if memory.failed is not None and memory.failed[0] == "Evicted":
+    if memory.failed is not None and memory.evicted:
         add("DisruptionTarget", True, "TerminationByKubelet", memory.failed[1])
+    if may_restart_all(pod):
+        text = "container exited with restart policy rule" if memory.restarting_all else ""
+        ending = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "")
+        add(ALL_RESTARTING, memory.restarting_all, "RestartAllContainersStarted" if text else ending, text)
     if memory.resize_pending is not None:
         add("PodResizePending", True, *memory.resize_pending)
     if memory.resizing:

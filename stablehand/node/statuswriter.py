@@ -49,7 +49,13 @@ class StatusWriter:
         backoff = Backoff(0.2, 10.0)
         while not self._worker.gone:
             self._changed.clear()
-            patch = self.difference()
+            try:
+                patch = self.difference()
+            except Exception as e:
+                # A fault of ours must not silence the pod for good.
+                log.exception("status of %s/%s cannot be made: %r", *self._worker.key, e)
+                await asyncio.sleep(backoff.next())
+                continue
             if patch is None:
                 return
             remaining = began + _PATIENCE - loop.time()

@@ -15,6 +15,7 @@ from stablehand.node.cri.pb import cri_pb2 as pb
 from stablehand.node.pull import PullError
 from stablehand.node.starter import container_path
 from stablehand.node.state import Trouble
+from stablehand.node.volumes.image import mount_image
 from stablehand.node.volumes.manager import PodVolumes, SetupFailed
 
 if TYPE_CHECKING:
@@ -102,6 +103,20 @@ class Supplies:
         names = [ref.get("name", "") for ref in self._worker.pod["spec"].get("imagePullSecrets") or ()]
         found = await asyncio.gather(*(node.objects.get(resource("secrets"), namespace, name) for name in names))
         return [secret for secret in found if secret is not None]
+
+    async def image_volumes(self, container: Obj, event: Callable[[str, str, str], None]) -> None:
+        """Pulls and mounts the image volumes that a container is to see. Raises PullError, VolumeError."""
+        mounted = {m["name"] for m in container.get("volumeMounts") or ()}
+        for volume in self._worker.pod["spec"].get("volumes") or ():
+            source = volume.get("image")
+            folder = self.volumes.folders().get(volume["name"])
+            if source is None or folder is None or volume["name"] not in mounted:
+                continue
+            asked = {"image": source.get("reference") or "", "imagePullPolicy": source.get("pullPolicy")}
+            found = await self._ensure({**asked, "name": container["name"]}, event)
+            if isinstance(found, PullError):
+                raise found
+            await mount_image(self._worker.node.config, found.id, folder)
 
     async def image(self, container: Obj, event: Callable[[str, str, str], None]) -> pb.Image:
         """The container's image, fetched ahead or now. Raises PullError."""

@@ -14,12 +14,8 @@ def unsupported_fields(pod: Obj) -> list[str]:
     """Sentences, one for each."""
     spec = pod["spec"]
     found = []
-    if spec.get("hostUsers") is False:
-        found.append("hostUsers: false is ignored: the pod runs in the host's user namespace")
     if spec.get("resourceClaims"):
         found.append("resourceClaims are ignored: this node has no dynamic resource allocation")
-    if (spec.get("securityContext") or {}).get("appArmorProfile"):
-        found.append("appArmorProfile is ignored")
     for container in [*spec["containers"], *(spec.get("initContainers") or ())]:
         if container.get("volumeDevices"):
             found.append(f"volumeDevices of container {container['name']!r} are ignored: no block mode volumes here")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from stablehand.aiokit.backoff import Backoff
 from stablehand.machinery.conditions import get_condition
 from stablehand.machinery.types import Obj
-from stablehand.node import admit, changes, ending, starter, unsupported
+from stablehand.node import admit, changes, ending, restartall, starter, unsupported
 from stablehand.node.cri.client import CriError
-from stablehand.node.cri.pb import cri_pb2 as pb
+from stablehand.node.nodeobject import apparmor_enabled
 from stablehand.node.plan import (
     CreateSandbox,
     KillContainer,
@@ -29,11 +29,13 @@ from stablehand.node.plan import (
     pod_title,
 )
 from stablehand.node.probing import Probing
+from stablehand.node.ranking import pressure_refusal
 from stablehand.node.sandbox import log_directory
 from stablehand.node.services import Services
 from stablehand.node.starter import container_path
 from stablehand.node.state import Memory, Observed, Record
 from stablehand.node.statuswriter import StatusWriter
+from stablehand.node.stock import apply_status
 from stablehand.node.supplies import Supplies
 
 if TYPE_CHECKING:
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("stablehand.node.worker")
 
 _VOLUME_PATIENCE = 0.008  # volumes that fail do so within this time mostly: then no sandbox is made for nothing
-_STATUS_PATIENCE = 0.1  # steps on the way are written only when the next one takes longer
 
 
 class PodWorker:
@@ -71,7 +72,8 @@ class PodWorker:
         self._oom: set[str] = set()
         self._over = False
         self._taken = observed is not None  # admitted
-        self.tidying: list[asyncio.Task[None]] = []  # calls to stop containers whose exit is known already
+        self.tidying: set[asyncio.Task[None]] = set()  # calls to stop containers whose exit is known already
+        self.starting: set[asyncio.Task[CriError | None]] = set()  # calls to start containers
 
     # -- what happens to it
 
@@ -139,6 +141,7 @@ class PodWorker:
         self.probing.end(record.id)
         self.memory.ready.pop(record.id, None)
         self.memory.to_kill.pop(record.id, None)
+        self.memory.started.discard(record.id)
         if (found := find_container(self.pod, record.name)) is not None:
             record.message = record.message or starter.read_message(self, found[1], record)
         for waiter in self._exits.pop(record.id, ()):
@@ -159,17 +162,21 @@ class PodWorker:
         status = await self.node.runtime.container_status(record.id)
         was = record.state
         apply_status(record, status)
-        if record.state == "exited" and was != "exited":
+        if record.state in ("exited", "unknown") and was not in ("exited", "unknown"):
             self._after_exit(record)
 
-    def relisted(self, states: dict[str, str], sandboxes: dict[str, bool]) -> None:
-        """The runtime's whole list, as a net below the stream of events."""
-        now = time.time()
+    def up(self) -> set[str]:
+        """The ids of its ready sandboxes and running containers, as far as we know."""
+        return {s.id for s in self.observed.sandboxes if s.ready} | {r.id for r in self.observed.running()}
+
+    def relisted(self, before: set[str], states: dict[str, str], sandboxes: dict[str, bool]) -> None:
+        """The runtime's whole list, as a net below the stream of events. `before` is what was `up` when it was asked
+        for: of what began meanwhile it says nothing."""
         for sandbox in self.observed.sandboxes:
-            if sandbox.ready and not sandboxes.get(sandbox.id, False) and now - sandbox.created_at > 5:
+            if sandbox.ready and sandbox.id in before and not sandboxes.get(sandbox.id, False):
                 sandbox.ready = False
                 self.wake()
-        for record in self.observed.running():
+        for record in [r for r in self.observed.running() if r.id in before]:
             if record.id not in states:
                 self.mark_lost(record)
             elif states[record.id] != "running":
@@ -240,9 +247,12 @@ class PodWorker:
         """Takes the pod, or refuses it for good. One that had containers here was taken already."""
         refused = None
         if not self.adopted and not (self.pod.get("status") or {}).get("containerStatuses"):
-            refused = admit.refusal(self.pod, self.agent.neighbours(self), self.node.allocatable())
+            refused = pressure_refusal(self.pod, self.agent.pressure.conditions())
+            refused = refused or admit.refusal(self.pod, self.agent.neighbours(self), self.node.allocatable())
         if refused is None:
-            self._begin()
+            self.memory.blocked = admit.obstacle(self.pod, apparmor=apparmor_enabled())
+            if self.memory.blocked is None:
+                self._begin()
             return
         reason, message = refused
         self.memory.failed = (reason, f"Pod was rejected: {message}")
@@ -255,7 +265,7 @@ class PodWorker:
         if self._over or self._ending_due():
             return
         self.memory.failed = (reason, message)
-        self.memory.grace = 1
+        self.memory.evicted, self.memory.grace = True, 1
         self.node.event(self.pod, "Warning", reason, message)
         self._over = True
         self.spawn("over", self._finish())
@@ -285,7 +295,11 @@ class PodWorker:
         status = self.pod.get("status") or {}
         field_names = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
         told = {s["name"]: s for f in field_names for s in status.get(f) or ()}
+        sandbox = self.observed.sandbox
+        if sandbox is not None and not sandbox.ip and not self.pod["spec"].get("hostNetwork"):
+            sandbox.ready = False  # its network is gone: the next plan makes another
         changes.load(self)
+        restartall.take_up(self)
         if not self.memory.allocated and told:
             asked = changes.wanted(self.pod)
             self.memory.allocated = {n: (told.get(n) or {}).get("resources", r) for n, r in asked.items()}
@@ -315,6 +329,7 @@ class PodWorker:
         """Carries out one plan; the seconds until the next look, or None."""
         now = time.time()
         changes.follow(self)
+        restartall.follow(self)
         plan = make_plan(self.pod, self.observed, self.memory, now)
         if plan.failed is not None:
             self.memory.failed = plan.failed
@@ -325,6 +340,7 @@ class PodWorker:
             return None
         for action in plan.actions:
             self._act(action)
+        self.probing.keep()
         self._tell_waiting(plan)
         self.write_status()
         return None if plan.wake_at is None else max(0.0, plan.wake_at - now)
@@ -346,6 +362,8 @@ class PodWorker:
     async def _create_sandbox(self, attempt: int, changed: bool) -> None:
         try:
             await self.node.runtime_ready.wait()
+            if changed:
+                await self.spawn("retire", ending.retire(self))
             await starter.create_sandbox(self, attempt, changed)
         finally:
             self.memory.sandbox_busy = False
@@ -354,6 +372,7 @@ class PodWorker:
         try:
             await self.node.runtime_ready.wait()
             await starter.start_container(self, action.kind, container, action.attempt)
+            ending.drop_old_sandboxes(self)
         finally:
             self.memory.busy.discard(action.name)
 
@@ -414,7 +433,8 @@ class PodWorker:
             await ending.delete_object(self)
         self.finished = True
         self.agent.worker_finished(self)
-        self.node.background.spawn(ending.remove_sandboxes(self, everything=True), "remove")
+        work = self.node.background.spawn(ending.remove_sandboxes(self, everything=True), "remove")
+        self.agent.leave(self, work)
         while not self.gone and self.node.pods.cached(*self.key) is self.pod:
             # Finalizers hold the object: nothing is left to do, but the uid is still ours.
             await self._wake.wait()
@@ -429,6 +449,7 @@ class PodWorker:
             task.cancel()
         await asyncio.gather(*tasks, *([sandbox] if sandbox is not None else []), return_exceptions=True)
         if begun:
+            await asyncio.gather(*self.starting, return_exceptions=True)
             for records in self.observed.containers.values():
                 for record in records[:1]:
                     if record.state != "exited":
@@ -459,24 +480,11 @@ class PodWorker:
         with contextlib.suppress(CriError):
             await self.node.runtime.remove_container(record.id)
         self.agent.unregister(record.id)
+        self._oom.discard(record.id)
         with contextlib.suppress(OSError):
             starter.message_file(self, record.name, record.attempt).unlink()
         with contextlib.suppress(OSError):
             (log_directory(self.node.config, self.pod) / record.name / f"{record.attempt}.log").unlink()
-
-
-def apply_status(record: Record, status: pb.ContainerStatus) -> None:
-    """Takes over what CRI says about a container."""
-    states = {0: "created", 1: "running", 2: "exited", 3: "unknown"}
-    record.state = states[status.state]  # type: ignore[assignment]
-    record.created_at = status.created_at / 1e9
-    record.started_at = status.started_at / 1e9
-    record.finished_at = status.finished_at / 1e9
-    record.exit_code = status.exit_code
-    record.reason = "" if status.reason in ("Completed", "Error") else status.reason
-    record.message = status.message
-    record.image = record.image or status.image.image
-    record.image_id = record.image_id or status.image_ref
 
 
 def _told_ready(pod: Obj) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stablehand.machinery import meta
-from stablehand.machinery.podresources import Amounts, amounts, host_ports, pod_requests
+from stablehand.machinery.podresources import Amounts, amounts, claimed_spec, host_ports, pod_requests
 from stablehand.machinery.pods import is_over
 from stablehand.machinery.types import Obj
 
@@ -23,7 +23,7 @@ class PodInfo:
         self.key = meta.key(pod)
         self.namespace = meta.namespace(pod)
         self.labels = meta.labels(pod)
-        self.requests: Amounts = pod_requests(spec)
+        self.requests: Amounts = pod_requests(claimed_spec(pod))
         self.ports = host_ports(spec)
         self.priority = int(spec.get("priority") or 0)
         self.affinity = spec.get("affinity") or {}
@@ -117,7 +117,8 @@ class ClusterState:
         info = self.nodes.get(node_name)
         if info is not None:
             known = info.pods.get(uid)
-            if known is not None and known.labels == meta.labels(pod) and known.pod["spec"] == pod["spec"]:
+            same = known is not None and known.labels == meta.labels(pod) and known.pod["spec"] == pod["spec"]
+            if known is not None and same and known.requests == pod_requests(claimed_spec(pod)):
                 known.pod = pod
             else:
                 info.add(PodInfo(pod))

@@ -1,87 +1,152 @@
-"""LimitRanger: default requests and limits, and their bounds, from the namespace's LimitRanges."""
+"""LimitRanger: default requests and limits, and their bounds, from the namespace's LimitRanges
+(plugin/pkg/admission/limitranger)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
 
 from stablehand.apiserver import errors
 from stablehand.apiserver.core import Attributes, Core
-from stablehand.machinery import quantity
+from stablehand.machinery import podresources, quantity
 from stablehand.machinery.meta import nested
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
 
 _RANGES = resource("limitranges")
+ANNOTATION = "kubernetes.io/limit-ranger"
 
 
-def _items(core: Core, a: Attributes, kind: str) -> Iterator[Obj]:
-    for entry in core.storage.collection(_RANGES).namespaces.get(a.namespace, {}).values():
-        for item in nested(entry.obj, "spec", "limits") or ():
-            if item.get("type") == kind:
-                yield item
+def _ranges(core: Core, a: Attributes) -> Iterator[list[Obj]]:
+    """The items of each LimitRange."""
+    for _, entry in core.storage.collection(_RANGES).ordered(a.namespace):
+        yield nested(entry.obj, "spec", "limits") or []
 
 
 def _concerns(a: Attributes) -> bool:
-    return a.operation == "CREATE" and not a.subresource and a.obj is not None
+    """A pod's resources change only where it is made or resized; a claim's also later."""
+    if a.obj is None:
+        return False
+    if a.resource.key == "pods":
+        return (a.operation == "CREATE" and not a.subresource) or (
+            a.operation == "UPDATE" and a.subresource == "resize"
+        )
+    return a.resource.key == "persistentvolumeclaims" and a.operation in ("CREATE", "UPDATE") and not a.subresource
 
 
 def apply_defaults(core: Core, a: Attributes) -> None:
+    """Fills in what a container does not say, and writes on the pod what was filled in."""
     if not _concerns(a) or a.resource.key != "pods":
         return
     assert a.obj is not None
-    spec = a.obj["spec"]
-    for item in _items(core, a, "Container"):
-        for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
-            for source, target in (("defaultRequest", "requests"), ("default", "limits")):
-                for name, value in (item.get(source) or {}).items():
-                    resources = container.setdefault("resources", {})
-                    given = resources.setdefault(target, {})
-                    if name not in given and not (target == "requests" and name in (resources.get("limits") or {})):
-                        given[name] = value
+    spec, notes = a.obj["spec"], []
+    for items in _ranges(core, a):
+        defaults: dict[str, Obj] = {"requests": {}, "limits": {}}
+        for item in items:
+            if item.get("type") == "Container":
+                defaults["requests"] |= item.get("defaultRequest") or {}
+                defaults["limits"] |= item.get("default") or {}
+        for kind, containers in (("container", spec.get("containers")), ("init container", spec.get("initContainers"))):
+            for container in containers or ():
+                notes += _filled(container, kind, defaults)
+    if notes:
+        text = "LimitRanger plugin set: " + "; ".join(notes)
+        a.obj["metadata"].setdefault("annotations", {})[ANNOTATION] = text
 
 
-def _bounds(item: Obj, requests: Obj, limits: Obj, kind: str) -> Iterator[str]:
+def _filled(container: Obj, kind: str, defaults: Mapping[str, Obj]) -> list[str]:
+    notes = []
+    for side, word in (("requests", "request"), ("limits", "limit")):
+        resources = container.setdefault("resources", {})
+        added = {k: v for k, v in defaults[side].items() if k not in (resources.get(side) or {})}
+        if added:
+            resources[side] = {**(resources.get(side) or {}), **added}
+            notes.append(f"{', '.join(sorted(added))} {word} for {kind} {container.get('name')}")
+    return notes
+
+
+def _minimum(item: Obj, kind: str, requests: Obj, limits: Obj) -> Iterator[str]:
     for name, least in (item.get("min") or {}).items():
-        got = requests.get(name)
-        if got is None:
-            yield f"minimum {name} usage per {kind} is {least}. No request is specified"
-        elif quantity.parse(got) < quantity.parse(least):
-            yield f"minimum {name} usage per {kind} is {least}, but request is {got}"
+        what = f"minimum {name} usage per {kind} is {quantity.canonical(str(least))}"
+        request, limit = requests.get(name), limits.get(name)
+        if request is None:
+            yield f"{what}.  No request is specified"
+        elif quantity.compare(request, least) < 0:
+            yield f"{what}, but request is {request}"
+        elif limit is not None and quantity.compare(limit, least) < 0:
+            yield f"{what}, but limit is {limit}"
+
+
+def _maximum(item: Obj, kind: str, requests: Obj, limits: Obj) -> Iterator[str]:
     for name, most in (item.get("max") or {}).items():
-        got = limits.get(name)
-        if got is None:
-            yield f"maximum {name} usage per {kind} is {most}. No limit is specified"
-        elif quantity.parse(got) > quantity.parse(most):
-            yield f"maximum {name} usage per {kind} is {most}, but limit is {got}"
-    for name, ratio in (item.get("maxLimitRequestRatio") or {}).items():
-        low, high = requests.get(name), limits.get(name)
-        if low and high and quantity.parse(low) and quantity.parse(high) / quantity.parse(low) > quantity.parse(ratio):
-            yield f"{name} max limit to request ratio per {kind} is {ratio}, but provided ratio is greater"
+        what = f"maximum {name} usage per {kind} is {quantity.canonical(str(most))}"
+        request, limit = requests.get(name), limits.get(name)
+        if limit is None:
+            yield f"{what}.  No limit is specified"
+        elif quantity.compare(limit, most) > 0:
+            yield f"{what}, but limit is {limit}"
+        elif request is not None and quantity.compare(request, most) > 0:
+            yield f"{what}, but request is {request}"
+
+
+def _ratio(item: Obj, kind: str, requests: Obj, limits: Obj) -> Iterator[str]:
+    for name, most in (item.get("maxLimitRequestRatio") or {}).items():
+        what = f"{name} max limit to request ratio per {kind} is {quantity.canonical(str(most))}"
+        low, high = quantity.parse(requests.get(name) or 0), quantity.parse(limits.get(name) or 0)
+        if not low:
+            yield f"{what}, but no request is specified or request is 0"
+        elif not high:
+            yield f"{what}, but no limit is specified or limit is 0"
+        elif high / low > quantity.parse(most):
+            yield f"{what}, but provided ratio is {float(high / low):f}"
+
+
+def _bounds(item: Obj, kind: str, requests: Obj, limits: Obj) -> Iterator[str]:
+    yield from _minimum(item, kind, requests, limits)
+    yield from _maximum(item, kind, requests, limits)
+    yield from _ratio(item, kind, requests, limits)
+
+
+def _of_pod(items: list[Obj], spec: Obj) -> Iterator[str]:
+    for item in items:
+        if item.get("type") == "Container":
+            for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
+                resources = container.get("resources") or {}
+                yield from _bounds(item, "Container", resources.get("requests") or {}, resources.get("limits") or {})
+        elif item.get("type") == "Pod":
+            # Overhead is no part of what somebody wrote down.
+            own = {k: v for k, v in spec.items() if k != "overhead"}
+            requests = _quantities(podresources.pod_requests(own))
+            yield from _bounds(item, "Pod", requests, _quantities(podresources.pod_limits(own)))
+
+
+def _quantities(amounts: podresources.Amounts) -> Obj:
+    return {name: quantity.canonical(f"{value}m" if name == "cpu" else str(value)) for name, value in amounts.items()}
+
+
+def _of_claim(items: list[Obj], requests: Obj) -> Iterator[str]:
+    for item in items:
+        if item.get("type") != "PersistentVolumeClaim":
+            continue
+        yield from _minimum(item, "PersistentVolumeClaim", requests, {})
+        for name, most in (item.get("max") or {}).items():
+            what = f"maximum {name} usage per PersistentVolumeClaim is {quantity.canonical(str(most))}"
+            request = requests.get(name)
+            if request is None:
+                yield f"{what}.  No request is specified"
+            elif quantity.compare(request, most) > 0:
+                yield f"{what}, but request is {request}"
 
 
 def check(core: Core, a: Attributes) -> None:
     if not _concerns(a):
         return
     assert a.obj is not None
-    problems: list[str] = []
-    if a.resource.key == "persistentvolumeclaims":
-        requests = nested(a.obj, "spec", "resources", "requests") or {}
-        for item in _items(core, a, "PersistentVolumeClaim"):
-            problems += _bounds(item, requests, requests, "PersistentVolumeClaim")
-    elif a.resource.key == "pods":
-        spec = a.obj["spec"]
-        totals: dict[str, dict[str, Decimal]] = {"requests": {}, "limits": {}}
-        for container in spec.get("containers") or ():
-            resources = container.get("resources") or {}
-            for item in _items(core, a, "Container"):
-                problems += _bounds(item, resources.get("requests") or {}, resources.get("limits") or {}, "Container")
-            for side, total in totals.items():
-                for name, value in (resources.get(side) or {}).items():
-                    total[name] = total.get(name, Decimal(0)) + quantity.parse(value)
-        sums = {side: {n: str(v) for n, v in total.items()} for side, total in totals.items()}
-        for item in _items(core, a, "Pod"):
-            problems += _bounds(item, sums["requests"], sums["limits"], "Pod")
-    if problems:
-        text = problems[0] if len(problems) == 1 else "[" + ", ".join(problems) + "]"
-        raise errors.forbidden(a.resource, a.name, text)
+    for items in _ranges(core, a):
+        if a.resource.key == "pods":
+            problems = list(_of_pod(items, a.obj["spec"]))
+        else:
+            problems = list(_of_claim(items, nested(a.obj, "spec", "resources", "requests") or {}))
+        if problems:
+            problems = list(dict.fromkeys(problems))
+            text = problems[0] if len(problems) == 1 else "[" + ", ".join(problems) + "]"
+            raise errors.forbidden(a.resource, a.name, text)

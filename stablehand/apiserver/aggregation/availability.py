@@ -10,6 +10,7 @@ import logging
 from stablehand.aiokit.tasks import TaskSet
 from stablehand.apiserver.aggregation import proxy
 from stablehand.apiserver.aggregation.discovery import RemoteDiscovery
+from stablehand.apiserver.aggregation.openapi import RemoteOpenApi
 from stablehand.apiserver.aggregation.services import ApiServices
 from stablehand.apiserver.contract import Request, StatusError, User
 from stablehand.apiserver.core import Core
@@ -29,10 +30,11 @@ Verdict = tuple[bool, str, str]  # available, reason, message
 
 
 class Availability:
-    def __init__(self, core: Core, services: ApiServices, discovery: RemoteDiscovery) -> None:
+    def __init__(self, core: Core, services: ApiServices, discovery: RemoteDiscovery, openapi: RemoteOpenApi) -> None:
         self._core = core
         self._services = services
         self._discovery = discovery
+        self._openapi = openapi
         self._changed = asyncio.Event()
         self._tasks = TaskSet("aggregation")
         self._collection = services.collection
@@ -55,6 +57,7 @@ class Availability:
     async def _run(self) -> None:
         while True:
             self._changed.clear()
+            self._openapi.keep_only(set(self._services.all_remote()))
             await asyncio.gather(*(self._look(o) for o in list(self._services.all_remote().values())))
             try:
                 async with asyncio.timeout(_EVERY if self._services.all_remote() else None):
@@ -118,4 +121,5 @@ class Availability:
             return False, "FailedDiscoveryCheck", text
         if isinstance(answer.obj, dict) and answer.obj.get("kind") == "APIResourceList":
             self._discovery.lists[spec["group"], spec["version"]] = answer.obj
+        await self._openapi.look(service)
         return True, "Passed", "all checks passed"

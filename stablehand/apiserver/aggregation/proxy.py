@@ -16,8 +16,8 @@ from yarl import URL
 from stablehand.apiserver import errors
 from stablehand.apiserver.contract import Answer, Request, Response, Upgrade, User
 from stablehand.apiserver.core import Core
-from stablehand.apiserver.outbound import CallFailed, Target, target
-from stablehand.apiserver.streams import proxy
+from stablehand.apiserver.outbound import CallFailed, Target, endpoint, target
+from stablehand.apiserver.streams import pipe, proxy
 from stablehand.machinery.conditions import get_condition
 from stablehand.machinery.types import Obj
 
@@ -65,10 +65,19 @@ async def handle(core: Core, request: Request, service: Obj) -> Answer:
         return await fetch(core, request, to, tls)
     url = URL(to.url.removesuffix(request.path) + request.http.rel_url.raw_path_qs, encoded=True)
 
+    who = identity(request.user)
+
     async def run(http: Any) -> web.StreamResponse:
-        return await proxy.forward(
-            core.outbound.session(), http, request.raw, url, tls, identity(request.user), drop_identity=True
-        )
+        if "Upgrade" not in http.headers:
+            return await proxy.forward(core.outbound.session(), http, request.raw, url, tls, who, drop_identity=True)
+        reference = service["spec"]["service"]
+        try:
+            at = endpoint(core, reference["namespace"], reference["name"], reference.get("port") or 443)
+        except OSError as e:
+            status = errors.unavailable(f"error trying to reach service: {e}").status()
+            return web.json_response(status, status=503)
+        as_whom = pipe.Identity(url.host or "", tuple(who))
+        return await pipe.proxy_upgrade(http, *at, url.raw_path_qs, tls, as_whom)
 
     return Upgrade(run)
 

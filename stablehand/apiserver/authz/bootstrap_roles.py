@@ -87,6 +87,10 @@ CLUSTER_ROLES: dict[str, list[str]] = {
         "create,delete | core | pods",
         "get,patch,update | core | pods/status",
         "create | core | pods/eviction",
+        f"{R} | core | configmaps,secrets",
+        "get | core | endpoints,persistentvolumeclaims,persistentvolumes",
+        "get,patch,update | core | persistentvolumeclaims/status",
+        "create | core | serviceaccounts/token",
         "create,delete,get,patch,update | coordination.k8s.io | leases",
         f"{R} | node.k8s.io | runtimeclasses",
         f"{R} | storage.k8s.io | csidrivers,csinodes,volumeattachments",
@@ -210,7 +214,7 @@ BINDINGS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         "system:service-account-issuer-discovery",
         [("Group", "system:serviceaccounts")],
     ),
-    "system:node": ("system:node", [("Group", "system:nodes")]),
+    "system:node": ("system:node", []),  # its rules are the node authorizer's
     "system:node-proxier": ("system:node-proxier", [("User", "system:kube-proxy")]),
     "system:kube-dns": ("system:kube-dns", [("ServiceAccount", "kube-system/kube-dns"), ("User", "system:kube-dns")]),
     "system:kube-scheduler": ("system:kube-scheduler", [("User", "system:kube-scheduler")]),
@@ -304,6 +308,9 @@ def reconciled(stored: Obj, wanted: Obj) -> Obj | None:
     labels, have_labels = wanted["metadata"]["labels"], stored["metadata"].get("labels") or {}
     if any(have_labels.get(k) != v for k, v in labels.items()):
         out["metadata"] = {**stored["metadata"], "labels": {**have_labels, **labels}}
+    if wanted["kind"] == "ClusterRoleBinding" and wanted["metadata"]["name"] == "system:node":
+        # Earlier versions bound all nodes, past the node authorizer.
+        out["subjects"] = [s for s in out.get("subjects") or () if s.get("name") != "system:nodes"]
     if out == stored:
         return None
     return {**out, "metadata": dict(out["metadata"])}

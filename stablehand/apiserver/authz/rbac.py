@@ -49,7 +49,7 @@ def _resource_matches(resources: Iterable[str], info: RequestInfo) -> bool:
 class Rbac:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._cache: dict[tuple[str, tuple[str, ...], str], list[Obj]] = {}
+        self._cache: dict[tuple[str, tuple[str, ...], str], tuple[list[Obj], list[str], list[str]]] = {}
         self._version = -1
         self._collections = {kind: storage.collection(resource(f"{kind}.{_GROUP}")) for kind in _KINDS}
 
@@ -58,48 +58,91 @@ class Rbac:
             return True
         return any(allows(rule, info) for rule in self.rules(user, info.namespace))
 
+    def explain(self, user: User, info: RequestInfo) -> tuple[bool, str]:
+        """The same, with what allows it, or which roles could not be found."""
+        if _ALWAYS in user.groups:
+            return True, ""
+        rules, sources, broken = self._held(user, info.namespace)
+        for rule, source in zip(rules, sources, strict=True):
+            if allows(rule, info):
+                return True, f"RBAC: allowed by {source}"
+        return False, self._not_found(broken)
+
+    def refusal(self, user: User, info: RequestInfo) -> str:
+        """Why a request that was not allowed was not: roles that do not exist, or nothing."""
+        return self._not_found(self._held(user, info.namespace)[2])
+
+    @staticmethod
+    def _not_found(broken: list[str]) -> str:
+        texts = list(dict.fromkeys(broken))
+        if not texts:
+            return ""
+        return f"RBAC: {texts[0]}" if len(texts) == 1 else f"RBAC: [{', '.join(texts)}]"
+
     def rules(self, user: User, namespace: str) -> list[Obj]:
         """All rules of a user in a namespace ("": cluster-wide ones only)."""
+        return self._held(user, namespace)[0]
+
+    def _held(self, user: User, namespace: str) -> tuple[list[Obj], list[str], list[str]]:
+        """A user's rules, where each comes from, and what is wrong with the user's bindings."""
         version = sum(c.version for c in self._collections.values())
         if version != self._version or len(self._cache) > 4096:
             self._cache.clear()
             self._version = version
         key = (user.name, user.groups, namespace)
-        rules = self._cache.get(key)
-        if rules is None:
-            rules = self._cache[key] = list(self._compile(user, namespace))
-        return rules
+        held = self._cache.get(key)
+        if held is None:
+            held = self._cache[key] = ([], [], [])
+            self._compile(user, namespace, held)
+        return held
 
-    def _compile(self, user: User, namespace: str) -> Iterator[Obj]:
-        for _, entry in self._collections["clusterrolebindings"].ordered():
-            if self._applies(user, entry.obj.get("subjects"), ""):
-                yield from self.role_rules(entry.obj.get("roleRef") or {}, "")
+    def _compile(self, user: User, namespace: str, held: tuple[list[Obj], list[str], list[str]]) -> None:
+        rules, sources, broken = held
+        bindings = [("ClusterRoleBinding", "", e.obj) for _, e in self._collections["clusterrolebindings"].ordered()]
         if namespace:
-            for _, entry in self._collections["rolebindings"].ordered(namespace):
-                if self._applies(user, entry.obj.get("subjects"), namespace):
-                    yield from self.role_rules(entry.obj.get("roleRef") or {}, namespace)
+            inside = self._collections["rolebindings"].ordered(namespace)
+            bindings += [("RoleBinding", namespace, e.obj) for _, e in inside]
+        for kind, where, binding in bindings:
+            subject = self._applies(user, binding.get("subjects"), where)
+            if subject is None:
+                continue
+            role = binding.get("roleRef") or {}
+            found = self.role(role, where)
+            if found is None:
+                plural = f"{role.get('kind', '').lower()}.{_GROUP}"
+                broken.append(f'{plural} "{role.get("name")}" not found')
+                continue
+            name = binding["metadata"]["name"] + (f"/{where}" if where else "")
+            source = f'{kind} "{name}" of {role.get("kind")} "{role.get("name")}" to {_described(subject, where)}'
+            rules += found
+            sources += [source] * len(found)
 
     @staticmethod
-    def _applies(user: User, subjects: Iterable[Obj] | None, namespace: str) -> bool:
+    def _applies(user: User, subjects: Iterable[Obj] | None, namespace: str) -> Obj | None:
+        """The first of a binding's subjects that is this user."""
         for subject in subjects or ():
             kind, name = subject.get("kind"), subject.get("name")
             if kind == "User" and name == user.name:
-                return True
+                return subject
             if kind == "Group" and name in user.groups:
-                return True
+                return subject
             if kind == "ServiceAccount":
                 where = subject.get("namespace") or namespace
                 if where and user.name == f"system:serviceaccount:{where}:{name}":
-                    return True
-        return False
+                    return subject
+        return None
 
     def role_rules(self, reference: Obj, namespace: str) -> list[Obj]:
         """The rules of a role that a binding refers to; none when it does not exist."""
+        return self.role(reference, namespace) or []
+
+    def role(self, reference: Obj, namespace: str) -> list[Obj] | None:
+        """The same; None when it does not exist."""
         if reference.get("kind") == "ClusterRole":
             entry = self._collections["clusterroles"].get(("", reference.get("name", "")))
         else:
             entry = self._collections["roles"].get((namespace, reference.get("name", "")))
-        return (entry.obj.get("rules") or []) if entry is not None else []
+        return (entry.obj.get("rules") or []) if entry is not None else None
 
     def covers(self, user: User, namespace: str, wanted: Iterable[Obj]) -> list[Obj]:
         """The simple rules among `wanted` that the user does not hold: what would be an escalation."""
@@ -107,6 +150,13 @@ class Rbac:
             return []
         held = self.rules(user, namespace)
         return [piece for rule in wanted for piece in _break_down(rule) if not any(_covers(h, piece) for h in held)]
+
+
+def _described(subject: Obj, namespace: str) -> str:
+    name = subject.get("name")
+    if subject.get("kind") == "ServiceAccount":
+        name = f"{name}/{subject.get('namespace') or namespace}"
+    return f'{subject.get("kind")} "{name}"'
 
 
 def _break_down(rule: Obj) -> Iterator[Obj]:

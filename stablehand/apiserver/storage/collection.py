@@ -92,7 +92,7 @@ class Collection:
     def watch(self, namespace: str, match: Match | None, since: int, current: int) -> Watcher:
         """Events after revision `since`. Where history does not reach back that far, one that has failed as Expired:
         a watch that was well asked for is refused within its stream, which is where clients look for a 410."""
-        watcher = Watcher(namespace, match, self._watchers)
+        watcher = Watcher(namespace, match, self._watchers, since)
         try:
             for event in self._since(since, current):
                 watcher.offer(event)

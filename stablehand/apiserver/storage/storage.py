@@ -128,6 +128,12 @@ class Storage:
             if left <= 0 or not (await asyncio.wait([self._turn], timeout=left))[0]:
                 return
 
+    async def changed(self) -> None:
+        """Waits for the next change to become visible (or the next write to fail)."""
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._turn)
+
     def _next_turn(self) -> None:
         if self._turn is not None:
             if not self._turn.done():

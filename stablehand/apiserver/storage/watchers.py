@@ -69,9 +69,10 @@ class Watcher:
     """One watch, of the ones in `among` until it is closed. Items are (type, event) pairs; `failure` says why it
     was cut off, or could not begin: the watch's last word to its client, an ERROR event."""
 
-    __slots__ = ("_among", "_match", "_queue", "_waiter", "closed", "failure", "namespace")
+    __slots__ = ("_after", "_among", "_match", "_queue", "_waiter", "closed", "failure", "namespace")
 
-    def __init__(self, namespace: str, match: Match | None, among: set[Watcher]) -> None:
+    def __init__(self, namespace: str, match: Match | None, among: set[Watcher], after: int = 0) -> None:
+        self._after = after  # a watch from a revision that is yet to come passes over all that comes before it
         self.namespace = namespace
         self._among = among
         self._match = match
@@ -95,7 +96,7 @@ class Watcher:
 
     def offer(self, event: Event) -> None:
         kind = self.classify(event)
-        if kind is None or self.closed:
+        if kind is None or self.closed or event.revision <= self._after:
             return
         if kind == "DELETED" and event.type != "DELETED":
             event = event.leaving()

@@ -132,6 +132,11 @@ class Strategy:
     def validate_subresource(self, new: Obj, old: Obj, subresource: str) -> list[FieldError]:
         return self.validate_update(new, old)
 
+    def validate_asked(self, obj: Obj, old: Obj | None) -> list[FieldError]:
+        """What only the version asked for has: called on its strategy where another one is stored (`obj`, `old` are
+        in the stored form; `old` None for a create)."""
+        return []
+
     def validate(self, obj: Obj) -> list[FieldError]:
         """Everything but metadata, for a create (and, by default, for an update)."""
         schema = schemas.schema_for(self.res.api_version, self.res.kind)

@@ -115,6 +115,11 @@ def _is_extended(name: str) -> bool:
     return "/" in name and not name.partition("/")[0].endswith("kubernetes.io") and not name.startswith("requests.")
 
 
+def overcommits(name: str) -> bool:
+    """Whether a limit of this resource may be above its request."""
+    return not _is_extended(name) and not name.startswith("hugepages-")
+
+
 def resource_name(name: str, path: str) -> list[FieldError]:
     errors = [invalid(path, name, text) for text in names.qualified_name(name)]
     if errors:

@@ -1,4 +1,4 @@
-"""Namespaces, nodes, quotas and limit ranges."""
+"""Namespaces and nodes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy, keep
 from stablehand.apiserver.strategies.metadata import label_name
 from stablehand.apiserver.strategies.podspec import EFFECTS
-from stablehand.machinery import names, quantity
+from stablehand.machinery import names
 from stablehand.machinery.fielderrors import FieldError, duplicate, forbidden, invalid, not_supported, required
 from stablehand.machinery.types import Obj
 
@@ -110,43 +110,7 @@ def _taints(taints: list[Obj]) -> list[FieldError]:
     return errors
 
 
-class LimitRangeStrategy(Strategy):
-    def default(self, obj: Obj) -> None:
-        for item in (obj.get("spec") or {}).get("limits") or ():
-            if item.get("type") != "Container":
-                continue
-            if item.get("max"):
-                default = item.setdefault("default", {})
-                for name, value in item["max"].items():
-                    default.setdefault(name, value)
-            if item.get("default"):
-                request = item.setdefault("defaultRequest", {})
-                for name, value in item["default"].items():
-                    request.setdefault(name, value)
-            if item.get("min"):
-                request = item.setdefault("defaultRequest", {})
-                for name, value in item["min"].items():
-                    request.setdefault(name, value)
-
-    def validate(self, obj: Obj) -> list[FieldError]:
-        errors: list[FieldError] = []
-        for index, item in enumerate((obj.get("spec") or {}).get("limits") or ()):
-            path = f"spec.limits[{index}]"
-            errors.extend(checks.must_have(item.get("type"), f"{path}.type"))
-            least, most = item.get("min") or {}, item.get("max") or {}
-            for name, value in least.items():
-                if name in most and quantity.compare(value, most[name]) > 0:
-                    text = f"min value {value} is greater than max value {most[name]}"
-                    errors.append(invalid(f"{path}.min[{name}]", value, text))
-            for name, value in (item.get("default") or {}).items():
-                if name in most and quantity.compare(value, most[name]) > 0:
-                    text = f"default value {value} is greater than max value {most[name]}"
-                    errors.append(invalid(f"{path}.default[{name}]", value, text))
-        return errors
-
-
 STRATEGIES = {
     "namespaces": NamespaceStrategy,
     "nodes": NodeStrategy,
-    "limitranges": LimitRangeStrategy,
 }

@@ -120,6 +120,10 @@ class CustomStrategy(Strategy):
     def default(self, obj: Obj) -> None:
         apply_defaults(self.schema, obj)
 
+    def initial_status(self, obj: Obj) -> None:
+        """A default of the whole status is there from the start, since objects read with their defaults."""
+        apply_defaults(self.schema, obj)
+
     def prepare_update(self, new: Obj, old: Obj) -> None:
         if self.has_status:
             keep(new, old, "status")

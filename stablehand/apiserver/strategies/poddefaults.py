@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stablehand.apiserver.strategies.podgates import drop_disabled
 from stablehand.machinery.types import Obj
 
 _ZERO_SPEC = ("nodeName", "hostname", "subdomain", "priorityClassName", "hostNetwork", "hostPID", "hostIPC")
@@ -24,6 +25,7 @@ def default_template(template: Obj) -> None:
 
 
 def default_pod_spec(spec: Obj) -> None:
+    drop_disabled(spec)
     for key in _ZERO_SPEC:
         if key in spec and not spec[key]:
             del spec[key]

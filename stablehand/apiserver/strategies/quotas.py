@@ -31,7 +31,7 @@ _VALUED = ("PriorityClass", "VolumeAttributesClass")  # the scopes with values; 
 _PAIRS = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
 
 
-def _is_standard(name: str) -> bool:
+def is_standard(name: str) -> bool:
     return name in _STANDARD or name.startswith(("hugepages-", "requests.hugepages-"))
 
 
@@ -46,7 +46,7 @@ class QuotaStrategy(Strategy):
         for name in hard:
             path = f"spec.hard[{name}]"
             errors.extend(checks.named(name, names.qualified_name, path))
-            if "/" not in name and not _is_standard(name):
+            if "/" not in name and not is_standard(name):
                 errors.append(invalid(path, name, "must be a standard resource for quota"))
         errors.extend(checks.quantity_map(hard, "spec.hard"))
         scopes = spec.get("scopes") or []
@@ -88,7 +88,7 @@ def _scopes(scopes: list[str], hard: Obj, path: str, shown: list[str] | None) ->
         allowed = _SCOPES.get(scope)
         if allowed is None:
             errors.append(invalid(path, value, "unsupported scope"))
-        elif any(_is_standard(name) and name not in allowed for name in hard):
+        elif any(is_standard(name) and name not in allowed for name in hard):
             errors.append(invalid(path, value, "unsupported scope applied to resource"))
     for pair in _PAIRS:
         if set(pair) <= set(scopes):

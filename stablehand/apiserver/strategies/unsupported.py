@@ -4,13 +4,10 @@ in a Warning. What a single field of a pod asks in vain is the node's to tell (n
 
 from __future__ import annotations
 
-_FLOW = "requests are not queued by priority here: the API server of one machine answers them as they come"
 _DEVICES = "devices are not allocated here (dynamic resource allocation): what pods claim of them is passed over"
 _ATTACH = "volumes are not attached by CSI drivers here: use hostPath, local, nfs or the classes of `kubectl get sc`"
 
 NO_EFFECT: dict[str, str] = {
-    "flowschemas.flowcontrol.apiserver.k8s.io": _FLOW,
-    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _FLOW,
     "deviceclasses.resource.k8s.io": _DEVICES,
     "resourceclaims.resource.k8s.io": _DEVICES,
     "resourceclaimtemplates.resource.k8s.io": _DEVICES,

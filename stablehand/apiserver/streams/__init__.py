@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stablehand.apiserver import errors
 from stablehand.apiserver.contract import Answer, Request
 from stablehand.apiserver.core import Attributes, Core
@@ -37,11 +39,21 @@ async def _admit(core: Core, request: Request) -> None:
     await core.admission.validate(connection)
 
 
+async def _may_create(core: Core, request: Request) -> None:
+    """A WebSocket begins as a GET: whoever may only read must not run commands by it. Raises StatusError 403."""
+    writing = replace(request.info, verb="create")
+    allowed, why = await core.authorize(request.user, writing)
+    if not allowed:
+        raise errors.denied(writing, request.user.name, why)
+
+
 async def handle(core: Core, request: Request) -> Answer:
     """Raises StatusError for what is refused before a connection is made."""
     info = request.info
     assert info.resource is not None
     name, kind = info.subresource, info.resource.key
+    if name in ("exec", "attach", "portforward") and request.method == "GET":
+        await _may_create(core, request)
     if name != "log":
         await _admit(core, request)
     if name == "proxy":

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 from aiohttp import WSMsgType, web
@@ -17,6 +18,7 @@ from stablehand.apiserver import errors
 from stablehand.apiserver.streams.kubelet import Upgraded, host
 
 _HIGH = 1 << 18
+_NAMING = ("x-remote-", "impersonate-")  # a client does not say who it is past us
 _DROPPED = ("host", "authorization", "content-length", "transfer-encoding", "cookie", "accept-encoding")
 
 
@@ -64,8 +66,16 @@ class _Side(asyncio.Protocol):
             peer.resume_reading()
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The name a server is called by, and the headers that tell it who asks, in place of the client's own."""
+
+    server: str
+    headers: tuple[tuple[str, str], ...]
+
+
 async def proxy_upgrade(
-    http: Any, address: str, port: int, path: str, context: ssl.SSLContext | None
+    http: Any, address: str, port: int, path: str, context: ssl.SSLContext | None, identity: Identity | None = None
 ) -> web.StreamResponse:
     """Sends the client's upgrade on as its own and then every byte both ways."""
     client_transport: asyncio.Transport | None = http.transport
@@ -75,7 +85,10 @@ async def proxy_upgrade(
     server, client = _Side(done), _Side(done)
     try:
         async with asyncio.timeout(10):
-            await asyncio.get_running_loop().create_connection(lambda: server, address, port, ssl=context)
+            called = identity.server if identity is not None and context is not None else None
+            await asyncio.get_running_loop().create_connection(
+                lambda: server, address, port, ssl=context, server_hostname=called
+            )
     except (OSError, TimeoutError) as e:
         refused = errors.internal(f"error dialing backend: dial tcp {host(address, port)}: {e or 'i/o timeout'}")
         return web.json_response(refused.status(), status=refused.code)
@@ -90,8 +103,16 @@ async def proxy_upgrade(
     client_transport.set_write_buffer_limits(high=_HIGH)
     if client_transport.is_reading() is False:
         client_transport.resume_reading()
-    lines = [f"{http.method} {path} HTTP/1.1", f"Host: {host(address, port)}"]
-    lines += [f"{name}: {value}" for name, value in http.headers.items() if name.lower() not in _DROPPED]
+    called = identity.server if identity is not None else host(address, port)
+    lines = [f"{http.method} {path} HTTP/1.1", f"Host: {called}"]
+    dropped = _NAMING if identity is not None else ()
+    lines += [
+        f"{name}: {value}"
+        for name, value in http.headers.items()
+        if name.lower() not in _DROPPED and not name.lower().startswith(dropped)
+    ]
+    if identity is not None:
+        lines += [f"{name}: {value}" for name, value in identity.headers]
     if http.method == "POST":
         lines.append("Content-Length: 0")
     server.transport.write(("\r\n".join(lines) + "\r\n\r\n").encode() + tail)

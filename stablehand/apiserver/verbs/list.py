@@ -12,6 +12,7 @@ from stablehand.apiserver.core import Core
 from stablehand.apiserver.storage.collection import Key
 from stablehand.apiserver.storage.watchers import Entry
 from stablehand.apiserver.verbs import present
+from stablehand.apiserver.verbs.freshness import reached, revision_of
 from stablehand.apiserver.verbs.select import matcher
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj
@@ -46,8 +47,9 @@ def _encode_continue(revision: int, last: Key, now: float) -> str:
     return base64.urlsafe_b64encode(token).decode().rstrip("=")
 
 
-def _minimum_revision(core: Core, request: Request) -> int | None:
-    """The revision a list must be served at exactly, or None for the newest. Raises for the future and the malformed."""
+async def _minimum_revision(core: Core, request: Request) -> int | None:
+    """The revision a list must be served at exactly, or None for the newest. Waits for one that is yet to come; raises
+    for what does not come and for the malformed."""
     text, rule = request.query.get("resourceVersion", ""), request.query.get("resourceVersionMatch", "")
     if rule and rule not in ("Exact", "NotOlderThan"):
         raise StatusError(
@@ -65,24 +67,9 @@ def _minimum_revision(core: Core, request: Request) -> int | None:
         )
     if not text or text == "0":
         return None
-    revision = _revision(text)
-    if revision > core.storage.revision:
-        raise StatusError(
-            504,
-            "Timeout",
-            f"Too large resource version: {revision}, current: {core.storage.revision}",
-            {
-                "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
-                "retryAfterSeconds": 1,
-            },
-        )
+    revision = revision_of(text)
+    await reached(core, revision)
     return revision if rule == "Exact" or (not rule and request.query.get("limit")) else None
-
-
-def _revision(text: str) -> int:
-    if not text.isdigit():
-        raise errors.bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
-    return int(text)
 
 
 async def handle(core: Core, request: Request) -> Answer:
@@ -111,7 +98,8 @@ async def handle(core: Core, request: Request) -> Answer:
             except StatusError as e:
                 raise errors.continue_expired(_encode_continue(-1, start, core.clock())) from e
     else:
-        exact = _minimum_revision(core, request)
+        exact = await _minimum_revision(core, request)
+        revision = core.storage.revision
         if exact is None:
             rows = collection.ordered(namespace)
         else:

@@ -60,8 +60,7 @@ async def handle(core: Core, request: Request) -> Answer:
         try:
             patched = _patched(core, res, content_type, current, body)
         except patch.PatchError as e:
-            reason = "Invalid" if e.code == 422 else "BadRequest"
-            raise StatusError(e.code, reason, e.message) from e
+            raise _refusal(request, e) from e
         if patched is current or patched == current:
             return await write.respond(core, request, res, old)
         obj = copy_object(patched)
@@ -84,6 +83,17 @@ async def handle(core: Core, request: Request) -> Answer:
             continue
         return await write.respond(core, request, res, entry)
     raise errors.conflict(res, info.name)
+
+
+_REASONS = {400: "BadRequest", 413: "RequestEntityTooLarge"}
+
+
+def _refusal(request: Request, error: patch.PatchError) -> StatusError:
+    """Upstream says of no JSON patch that does not apply why; clients know its one text. The reason is a warning here."""
+    if error.code == 422:
+        request.warnings.append(error.message)
+        return StatusError(422, "Invalid", "the server rejected our request due to an error in our request", {})
+    return StatusError(error.code, _REASONS.get(error.code, ""), error.message)
 
 
 def _patched(core: Core, res: Resource, content_type: str, current: Obj, body: Any) -> Obj:
@@ -176,7 +186,7 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
                 e.message, [{"reason": "FieldManagerConflict", "message": m, "field": p} for m, p in e.causes]
             ) from e
         except ownership.ApplyError as e:
-            raise StatusError(e.code, "BadRequest", e.message) from e
+            raise StatusError(e.code, "BadRequest" if e.code == 400 else "", e.message) from e
         if obj is old.obj:
             return await write.respond(core, request, res, old)
         obj = copy_object(obj)

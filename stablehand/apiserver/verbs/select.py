@@ -42,6 +42,10 @@ _FIELDS: dict[str, tuple[str, ...]] = {
         "regarding.namespace",
         "regarding.name",
         "regarding.uid",
+        "regarding.apiVersion",
+        "regarding.resourceVersion",
+        "regarding.fieldPath",
+        "reportingController",
         "reason",
         "type",
     ),
@@ -56,7 +60,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "resourceslices.resource.k8s.io": ("spec.nodeName", "spec.driver"),
     "ipaddresses.networking.k8s.io": ("ipAddress.spec.parentRef",),
 }
-_ALIASES = {"regarding": "involvedObject"}
+_ALIASES = {"regarding": "involvedObject", "reportingController": "reportingComponent"}
 
 
 def _value(obj: Obj, path: str) -> str:

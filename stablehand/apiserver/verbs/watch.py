@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 
+import orjson
+
 from stablehand.apiserver import conversion
 from stablehand.apiserver.contract import Answer, Request, StatusError, WatchResponse
 from stablehand.apiserver.core import Core
-from stablehand.apiserver.storage.watchers import Entry, Event
+from stablehand.apiserver.storage.watchers import Entry, Event, Watcher
 from stablehand.apiserver.verbs import present
-from stablehand.apiserver.verbs.list import _revision
+from stablehand.apiserver.verbs.freshness import reached, revision_of
 from stablehand.apiserver.verbs.select import matcher
+from stablehand.machinery.types import Obj
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
@@ -19,11 +22,18 @@ def bookmark(core: Core, request: Request, *, initial_end: bool = False) -> Even
     """A BOOKMARK event at the newest revision."""
     res = request.info.resource
     assert res is not None
-    meta: dict[str, object] = {"resourceVersion": str(core.storage.revision), "creationTimestamp": None}
+    meta: Obj = {"resourceVersion": str(core.storage.revision), "creationTimestamp": None}
     if initial_end:
         meta["annotations"] = {INITIAL_EVENTS_END: "true"}
-    obj = {"kind": res.kind, "apiVersion": res.api_version, "metadata": meta}
-    import orjson
+    obj: Obj = {"kind": res.kind, "apiVersion": res.api_version, "metadata": meta}
+    shape, _ = present.accepted(request)
+    if shape:
+        obj = present.partial(obj)
+        if shape == "Table":  # no object to show: a row without cells
+            row = {"cells": [], "object": obj}
+            meta = {"resourceVersion": meta["resourceVersion"]}
+            obj = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
+            obj |= {"columnDefinitions": None, "rows": [row]}
 
     return Event("BOOKMARK", ("", ""), Entry(obj, orjson.dumps(obj), core.storage.revision), None)
 
@@ -57,23 +67,21 @@ async def handle(core: Core, request: Request) -> Answer:
     timeout_text = request.query.get("timeoutSeconds", "")
     timeout = float(timeout_text) if timeout_text.isdigit() and timeout_text != "0" else None
     if initial == "true":
-        if text and _revision(text) > core.storage.revision:
-            raise StatusError(
-                504,
-                "Timeout",
-                f"Too large resource version: {text}, current: {core.storage.revision}",
-                {
-                    "retryAfterSeconds": 1,
-                    "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
-                },
-            )
+        try:
+            await reached(core, revision_of(text) if text else 0)
+        except StatusError as e:
+            if e.code != 504:
+                raise
+            watcher = Watcher(namespace, match, set())
+            watcher.fail(e)  # told within the stream
+            return WatchResponse(watcher, shape, timeout)
         watcher = collection.watch_with_state(namespace, match)
         if request.flag("allowWatchBookmarks"):
             watcher.push("BOOKMARK", bookmark(core, request, initial_end=True))
     elif (not text or text == "0") and initial != "false":
         watcher = collection.watch_with_state(namespace, match)
     else:
-        since = _revision(text) if text not in ("", "0") else core.storage.revision
+        since = revision_of(text) if text not in ("", "0") else core.storage.revision
         watcher = collection.watch(namespace, match, since, core.storage.revision)
     prepare = None
     if conversion.webhook(core, res) is not None:

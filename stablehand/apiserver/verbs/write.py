@@ -149,7 +149,10 @@ async def create_object(
     for system in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
         meta.pop(system, None)
     strategy.prepare_create(obj)
-    refuse(row, meta.get("name", ""), strategy.validate_create(obj))
+    found = strategy.validate_create(obj)
+    if row is not res:
+        found += core.registry.strategy(res).validate_asked(obj, None)
+    refuse(row, meta.get("name", ""), found)
     request.warnings.extend(strategy.warnings(obj))
     await core.admission.validate(attributes)
     if not applied:
@@ -233,7 +236,10 @@ async def update_object(
     if subresource == "status":
         refuse(row, old_meta["name"], strategy.validate_status_update(obj, old.obj))
     elif whole:
-        refuse(row, old_meta["name"], strategy.validate_update(obj, old.obj))
+        found = strategy.validate_update(obj, old.obj)
+        if row is not res:
+            found += core.registry.strategy(res).validate_asked(obj, old.obj)
+        refuse(row, old_meta["name"], found)
         request.warnings.extend(strategy.update_warnings(obj, old.obj))
     else:
         refuse(row, old_meta["name"], strategy.validate_subresource(obj, old.obj, subresource))

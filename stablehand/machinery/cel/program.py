@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stablehand.machinery.cel.ast import Macro, Node, children, mentions
 from stablehand.machinery.cel.checker import Environment, check
@@ -12,6 +12,10 @@ from stablehand.machinery.cel.errors import CelError, no_overload
 from stablehand.machinery.cel.macros import BUDGET
 from stablehand.machinery.cel.parser import parse
 from stablehand.machinery.cel.types import Type
+
+if TYPE_CHECKING:
+    from stablehand.machinery.cel.cost import SizeOf
+    from stablehand.machinery.cel.ranges import Range
 
 
 class Program:
@@ -29,6 +33,12 @@ class Program:
     def mentions(self, name: str) -> bool:
         """Whether the expression refers to a variable."""
         return mentions(self._root, name)
+
+    def cost(self, sizes: SizeOf) -> Range:
+        """What evaluating it may cost, where values are as large as `sizes` says."""
+        from stablehand.machinery.cel.cost import estimate_cost
+
+        return estimate_cost(self._root, sizes)
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
         """The value. `variables` has every variable of the environment that the expression mentions. Raises CelError."""

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from stablehand.node.cri.pb import cri_pb2 as pb
 
 _RUNTIME = "/runtime.v1.RuntimeService/"
@@ -106,6 +108,15 @@ class Runtime:
     async def sandbox_status(self, sandbox: str, timeout: float = 120) -> pb.PodSandboxStatus:
         request = pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox)
         return (await self._call(_RUNTIME, "PodSandboxStatus", request, timeout)).status
+
+    async def sandbox_link(self, sandbox: str, timeout: float = 120) -> str:
+        """The name of the host's end of a sandbox's link, as the CNI plugin told it when it was made; "" if not known."""
+        request = pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox, verbose=True)
+        info = (await self._call(_RUNTIME, "PodSandboxStatus", request, timeout)).info
+        result = orjson.loads(info.get("info") or "{}").get("cniResult") or {}
+        # Those inside the pod name the sandbox they are in.
+        names = [n for n, i in (result.get("Interfaces") or {}).items() if not i.get("Sandbox")]
+        return next((name for name in names if name.startswith("veth")), "")
 
     async def sandboxes(self, labels: Mapping[str, str] | None = None, timeout: float = 120) -> list[pb.PodSandbox]:
         request = pb.ListPodSandboxRequest(filter=pb.PodSandboxFilter(label_selector=dict(labels or {})))

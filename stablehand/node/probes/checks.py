@@ -26,6 +26,10 @@ class Doubt(str):
     """The output of a check that succeeded, but should not pass without a warning."""
 
 
+class Unknown(str):
+    """Why a check could not be made: that says nothing about the container."""
+
+
 def resolve_port(container: Obj, port: int | str) -> int:
     """A number, or the container's port of that name. Raises ValueError."""
     if isinstance(port, int):
@@ -58,8 +62,8 @@ async def run_check(
         if inner := action.get("grpc"):
             return await check_grpc(address, inner["port"], inner.get("service") or "", timeout)
     except ValueError as e:
-        return False, str(e)
-    return False, "missing probe handler"
+        return False, Unknown(e)
+    return False, Unknown("missing probe handler")
 
 
 async def check_exec(runtime: Runtime, container_id: str, command: list[str], timeout: float) -> tuple[bool, str]:
@@ -68,7 +72,7 @@ async def check_exec(runtime: Runtime, container_id: str, command: list[str], ti
     except CriError as e:
         if e.code == "DEADLINE_EXCEEDED":
             return False, f"command timed out: {' '.join(map(repr, command))} timed out after {timeout:g}s"
-        return False, e.message
+        return False, Unknown(e.message)
     output = (answer.stdout + answer.stderr)[:_LIMIT].decode(errors="replace")
     return answer.exit_code == 0, output
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
 from stablehand.machinery.types import Obj
+from stablehand.node.probes.checks import Unknown
 
 Which = Literal["startup", "readiness", "liveness"]
 Check = Callable[[Obj, float], Awaitable[tuple[bool, str]]]
@@ -27,6 +28,9 @@ class Listener(Protocol):
 
     def probe_failed(self, container_id: str, which: Which, output: str) -> None:
         """One failure at its regular time: worth an Unhealthy event."""
+
+    def probe_errored(self, container_id: str, which: Which, output: str) -> None:
+        """The check could not be made (the runtime is away, say): it counts for nothing, but is worth an event."""
 
     def probe_dead(self, container_id: str, which: Which) -> None:
         """Startup or liveness failed for good: the container must be killed."""
@@ -100,9 +104,16 @@ class Prober:
             return False, str(e)
 
     async def _initial_delay(self, probe: Obj) -> None:
-        delay = self._started_at + (probe.get("initialDelaySeconds") or 0) - time.time()
+        initial = probe.get("initialDelaySeconds") or 0
+        delay = min(initial, self._started_at + initial - time.time())  # the clock may have been put back
         if delay > 0:
             await asyncio.sleep(delay)
+
+    def _is_void(self, which: Which, output: str) -> bool:
+        if isinstance(output, Unknown):
+            self._listener.probe_errored(self._id, which, output)
+            return True
+        return False
 
     async def _early(self, probe: Obj) -> bool:
         """Asks with growing pauses for one period at most; True as soon as it succeeds."""
@@ -129,11 +140,12 @@ class Prober:
                 ok, output = await self._ask(probe)
                 if ok:
                     break
-                failures += 1
-                self._listener.probe_failed(self._id, "startup", output)
-                if failures >= (probe.get("failureThreshold") or 3):
-                    self._listener.probe_dead(self._id, "startup")
-                    return
+                if not self._is_void("startup", output):
+                    failures += 1
+                    self._listener.probe_failed(self._id, "startup", output)
+                    if failures >= (probe.get("failureThreshold") or 3):
+                        self._listener.probe_dead(self._id, "startup")
+                        return
                 await asyncio.sleep(probe.get("periodSeconds") or 10)
         self._listener.probe_started(self._id)
         self._after_startup()
@@ -149,6 +161,9 @@ class Prober:
         run = 0
         while True:
             ok, output = await self._ask(probe)
+            if self._is_void("readiness", output):
+                await asyncio.sleep(period)
+                continue
             run = run + 1 if ok != ready else 0
             if not ok:
                 self._listener.probe_failed(self._id, "readiness", output)
@@ -166,7 +181,7 @@ class Prober:
             ok, output = await self._ask(probe)
             if ok:
                 failures = 0
-            else:
+            elif not self._is_void("liveness", output):
                 failures += 1
                 self._listener.probe_failed(self._id, "liveness", output)
                 if failures >= (probe.get("failureThreshold") or 3):

@@ -27,6 +27,7 @@ from stablehand.node.volumes import (
     downwardapi,
     emptydir,
     hostpath,
+    image,
     nfs,
     projected,
     secret,
@@ -39,6 +40,7 @@ _SETUP: dict[str, Callable[[Context, Obj], Awaitable[Mounted]]] = {
     "emptyDir": emptydir.setup,
     "hostPath": hostpath.setup,
     "nfs": nfs.setup,
+    "image": image.setup,
     "persistentVolumeClaim": claim.setup,
     "ephemeral": claim.setup_ephemeral,
 }
@@ -52,6 +54,7 @@ _FOLDERS = {
     "emptyDir": emptydir.FOLDER,
     "hostPath": "kubernetes.io~host-path",
     "nfs": "kubernetes.io~nfs",
+    "image": image.FOLDER,
     "configMap": "kubernetes.io~configmap",
     "secret": "kubernetes.io~secret",
     "downwardAPI": "kubernetes.io~downward-api",
@@ -192,6 +195,10 @@ class PodVolumes:
 
     # -- what containers see
 
+    def folders(self) -> dict[str, Path]:
+        """Where the volumes that are set up lie on this machine, by name."""
+        return {name: mounted.path for name, mounted in self.mounted.items()}
+
     def container_mounts(self, container: Obj, env: Mapping[str, str]) -> list[pb.Mount]:
         """CRI mounts of a container's volumeMounts. Raises ConfigError or VolumeError."""
         result = []
@@ -200,6 +207,9 @@ class PodVolumes:
             mounted = self.mounted.get(name)
             if mounted is None:
                 raise ConfigError(f'cannot find volume "{name}" to mount into container "{container["name"]}"')
+            if entry.get("recursiveReadOnly") == "Enabled":
+                text = f'volume "{name}" requested recursive read-only mode, but it is not supported by the runtime'
+                raise ConfigError(f"failed to resolve recursive read-only mode: {text}")
             path = mounted.path
             sub = entry.get("subPath") or ""
             if entry.get("subPathExpr"):
@@ -233,7 +243,11 @@ class PodVolumes:
         """Unmounts all; False when something stayed mounted (try again)."""
         self.forget()
         self.mounted.clear()
-        return await asyncio.get_running_loop().run_in_executor(None, mounts.unmount_below, self.folder)
+        done = await asyncio.get_running_loop().run_in_executor(None, mounts.unmount_below, self.folder)
+        for volume in self.pod["spec"].get("volumes") or ():
+            if "image" in volume and done:
+                await image.release_view(self._host.config, self._context(volume, "image").folder)
+        return done
 
     def remove(self) -> None:
         remove_pod_folder(self.folder)

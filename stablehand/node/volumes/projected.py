@@ -26,7 +26,7 @@ async def payload(context: Context, source: Obj, default_mode: int = 0o644) -> P
             result.take(await downwardapi.payload(context, {**inner, "defaultMode": mode}))
         elif inner := part.get("serviceAccountToken"):
             result.take(await _token(context, inner, mode))
-        else:
+        elif part:
             raise VolumeError(f"projected source {next(iter(part), '?')} is not supported by this node")
     return result
 

@@ -24,6 +24,7 @@ from stablehand.launch.stores import parse_store
         (["up", "--bridge", "a name far too long"], "interface"),
         (["up", "--store", "mysql://x"], "no store"),
         (["up", "--kubelet-port", "0"], "port"),
+        (["up", "--eviction-hard", "memory"], "SIGNAL<QUANTITY"),
         (["up", "--node-name", "Not_A_Name"], "node name"),
         (["kubeconfig", "--merge", "--part", "dns"], "not allowed with"),
         (["image", "build", "windows"], "invalid choice"),

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from stablehand.node.admit import refusal, sysctl_name
+from stablehand.node.admit import obstacle, refusal, sysctl_name
 from stablehand.node.changes import changed_resources, granted_pod, needs_restart, resizable
 from stablehand.node.eviction import Usage, excess, limited_volumes, tree_size
 from stablehand.node.plan import StartContainer, make_plan
 from stablehand.node.sandbox import SandboxError, hostname, sandbox_config
-from stablehand.node.state import RestartBackoff
+from stablehand.node.state import Memory, Observed, RestartBackoff
 from stablehand.node.status import build, difference
 from stablehand.node.volumes.emptydir import memory_size
 from tests.unit.node.pods import container, make_pod, observed, record, settled
@@ -137,3 +137,24 @@ def test_a_name_that_is_too_long_for_the_kernel() -> None:
     pod = make_pod(hostname="h" * 60, subdomain="sub", setHostnameAsFQDN=True)
     with pytest.raises(SandboxError, match="64 characters is the max"):
         hostname(config(), pod)
+
+
+def test_what_the_machine_cannot_do_keeps_a_pod_waiting_or_out() -> None:
+    confined = make_pod(containers=[container("c", securityContext={"appArmorProfile": {"type": "RuntimeDefault"}})])
+    why = obstacle(confined, apparmor=False)
+    assert why == ("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+    assert obstacle(confined, apparmor=True) is None and obstacle(make_pod(), apparmor=False) is None
+    status = build(confined, Observed(), Memory(blocked=why), "h", 1000.0)
+    assert (status["phase"], status["reason"], status["message"]) == ("Pending", *why)
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "Blocked"}}
+    strict = make_pod(securityContext={"supplementalGroupsPolicy": "Strict"})
+    assert (refusal(strict, (), ROOM) or ("",))[0] == "SupplementalGroupsPolicyNotSupported"
+    with pytest.raises(SandboxError, match="user namespaces is not supported by the runtime"):
+        sandbox_config(config(), make_pod(hostUsers=False), 0)
+
+
+def test_mounts_are_told_in_the_status() -> None:
+    mounts = [{"name": "a", "mountPath": "/a"}, {"name": "b", "mountPath": "/b", "readOnly": True}]
+    pod = make_pod(containers=[container("c", volumeMounts=mounts)])
+    shown = build(pod, observed(record("c")), settled(), "h", 1000.0)["containerStatuses"][0]["volumeMounts"]
+    assert shown == [mounts[0], {**mounts[1], "recursiveReadOnly": "Disabled"}]

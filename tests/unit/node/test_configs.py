@@ -182,6 +182,6 @@ def test_resources() -> None:
 
 
 def test_what_is_ignored_is_told() -> None:
-    pod = make_pod(hostUsers=False, securityContext={"appArmorProfile": {"type": "RuntimeDefault"}})
-    assert len(unsupported_fields(pod)) == 2
+    pod = make_pod(resourceClaims=[{"name": "gpu"}])
+    assert len(unsupported_fields(pod)) == 1
     assert unsupported_fields(make_pod()) == []

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from stablehand.aiokit.tasks import TaskSet
 from stablehand.node import starter
 from stablehand.node.cri.client import CriError
-from stablehand.node.plan import make_plan
-from stablehand.node.state import Record, State
+from stablehand.node.plan import CreateSandbox, make_plan
+from stablehand.node.state import Record, Sandbox, State
 from tests.unit.node.pods import make_pod, observed, record, settled
 
 
@@ -40,13 +41,14 @@ async def test_a_start_cut_short_by_the_runtime_is_tried_again(
         return created
 
     runtime = SimpleNamespace(start_container=fail)
-    node = SimpleNamespace(runtime=runtime, container_event=lambda *_: None)
+    node = SimpleNamespace(runtime=runtime, container_event=lambda *_: None, background=TaskSet("test"))
     worker: Any = SimpleNamespace(
         node=node,
+        starting=set(),
         pod=pod,
         memory=memory,
         observed=seen,
-        supplies=SimpleNamespace(image=answer),
+        supplies=SimpleNamespace(image=answer, image_volumes=answer),
         refresh=fail,
     )
     monkeypatch.setattr(starter, "_configure", answer)
@@ -82,9 +84,38 @@ async def test_a_container_that_was_started_after_all_is_not_started_again(state
     assert worker.observed.containers == {"c": [created]}
 
 
-async def test_a_sandbox_cut_short_by_the_runtime_does_not_block_the_next(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def sandboxed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A worker without a sandbox, its runtime to be given."""
+
+    async def nothing(*_: Any) -> str:
+        return ""
+
+    network = SimpleNamespace(close_ports=nothing, open_ports=nothing)
+    config = SimpleNamespace(address="10.0.0.1")
+    worker: Any = SimpleNamespace(
+        node=SimpleNamespace(network=network, event=lambda *_: None, config=config),
+        pod=make_pod(hostNetwork=True),
+        granted=make_pod,
+        key=("ns", "web-0"),
+        uid="u1",
+        memory=settled(),
+        observed=observed(),
+        sandbox_failures=0,
+        tidying=set(),
+        node_register=lambda _: None,
+    )
+    worker.observed.sandboxes.clear()
+    monkeypatch.setattr(starter, "_runtime_handler", nothing)
+    monkeypatch.setattr(starter.cgroups, "apply", lambda *_: None)
+    monkeypatch.setattr(starter, "sandbox_config", lambda config, pod, attempt: attempt)
+    monkeypatch.setattr(starter, "log_directory", lambda *_: tmp_path / "logs")
+    monkeypatch.setattr(starter, "hosts_path", lambda _: tmp_path / "hosts")
+    monkeypatch.setattr(starter, "hosts_file", lambda *_: "")
+    return worker
+
+
+async def test_a_sandbox_cut_short_by_the_runtime_does_not_block_the_next(sandboxed: Any) -> None:
     """The half-made one holds the name of its attempt in containerd, which nobody else would ever take down."""
     asked: list[int] = []
     stopped: list[str] = []
@@ -102,29 +133,43 @@ async def test_a_sandbox_cut_short_by_the_runtime_does_not_block_the_next(
     async def stop_sandbox(name: str) -> None:
         stopped.append(name)
 
-    async def nothing(*_: Any) -> str:
-        return ""
-
-    runtime = SimpleNamespace(run_sandbox=run_sandbox, sandboxes=sandboxes, stop_sandbox=stop_sandbox)
-    network = SimpleNamespace(close_ports=nothing, open_ports=nothing)
-    config = SimpleNamespace(address="10.0.0.1")
-    worker: Any = SimpleNamespace(
-        node=SimpleNamespace(runtime=runtime, network=network, event=lambda *_: None, config=config),
-        pod=make_pod(hostNetwork=True),
-        key=("ns", "web-0"),
-        uid="u1",
-        memory=settled(),
-        observed=observed(),
-        sandbox_failures=0,
-        node_register=lambda _: None,
-    )
-    worker.observed.sandboxes.clear()
-    monkeypatch.setattr(starter, "_runtime_handler", nothing)
-    monkeypatch.setattr(starter, "sandbox_config", lambda config, pod, attempt: attempt)
-    monkeypatch.setattr(starter, "log_directory", lambda *_: tmp_path / "logs")
-    monkeypatch.setattr(starter, "hosts_path", lambda _: tmp_path / "hosts")
-    monkeypatch.setattr(starter, "hosts_file", lambda *_: "")
-    await starter.create_sandbox(worker, 0, False)
-    await starter.create_sandbox(worker, 0, False)
+    sandboxed.node.runtime = SimpleNamespace(run_sandbox=run_sandbox, sandboxes=sandboxes, stop_sandbox=stop_sandbox)
+    await starter.create_sandbox(sandboxed, 0, False)
+    await starter.create_sandbox(sandboxed, 0, False)
     assert (asked, stopped) == ([0, 1], ["s0"])
-    assert [(s.id, s.attempt, s.ready) for s in worker.observed.sandboxes] == [("s1", 1, True), ("s0", 0, False)]
+    boxes = [(s.id, s.attempt, s.ready) for s in sandboxed.observed.sandboxes]
+    assert boxes == [("s1", 1, True), ("s0", 0, False)]
+
+
+async def test_no_sandbox_is_made_beside_one_that_could_not_be_stopped(sandboxed: Any) -> None:
+    """Its containers may still run, and write to the same volumes."""
+    made: list[int] = []
+
+    async def run_sandbox(config: Any, handler: str) -> str:
+        made.append(config)
+        return "s1"
+
+    async def stop_sandbox(name: str) -> None:
+        raise CriError("UNAVAILABLE", "Socket closed")
+
+    sandboxed.observed.sandboxes.append(Sandbox("s0", 0, False, 1.0))
+    sandboxed.node.runtime = SimpleNamespace(run_sandbox=run_sandbox, stop_sandbox=stop_sandbox)
+    await starter.create_sandbox(sandboxed, 1, True)
+    assert not made and sandboxed.sandbox_failures == 1 and sandboxed.memory.sandbox_retry_at > 0
+
+
+async def test_a_sandbox_whose_address_stays_unknown_is_not_used(sandboxed: Any) -> None:
+    """Probes would ask at the node's address for ever."""
+
+    async def run_sandbox(config: Any, handler: str) -> str:
+        return "s0"
+
+    async def sandbox_status(name: str) -> Any:
+        raise CriError("UNAVAILABLE", "Socket closed")
+
+    sandboxed.pod = make_pod()
+    sandboxed.node.runtime = SimpleNamespace(run_sandbox=run_sandbox, sandbox_status=sandbox_status)
+    await starter.create_sandbox(sandboxed, 0, False)
+    assert [(s.id, s.ready) for s in sandboxed.observed.sandboxes] == [("s0", False)]
+    action = make_plan(sandboxed.pod, sandboxed.observed, sandboxed.memory, 1e12).actions
+    assert action == [CreateSandbox(1, True)]

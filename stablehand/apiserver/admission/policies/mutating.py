@@ -17,13 +17,14 @@ from stablehand.apiserver.admission.variables import variables_of
 from stablehand.apiserver.admission.webhooks.review import converted
 from stablehand.apiserver.contract import StatusError
 from stablehand.apiserver.core import Attributes, Core
-from stablehand.machinery import ownership, patch
+from stablehand.machinery import patch
 from stablehand.machinery import schema as schemas
 from stablehand.machinery.cel import CelError, ConditionError, Program, evaluate_conditions
 from stablehand.machinery.cel.composition import APPLY_CONFIGURATION, JSON_PATCHES, Composition
 from stablehand.machinery.cel.conditions import evaluate
 from stablehand.machinery.cel.values import Built, to_json
 from stablehand.machinery.fieldsets import SetError, child_schema
+from stablehand.machinery.ownershipmerge import merge
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj, copy_object
 
@@ -171,7 +172,7 @@ def _applied(schema: schemas.Schema | None, obj: Obj, configuration: Any) -> Obj
         text = f"may not mutate atomic arrays, maps or structs: {', '.join(whole)}"
         raise CelError(f"error applying patch: invalid ApplyConfiguration: {text}")
     try:
-        merged: Obj = ownership.merge(schema, obj, wanted)
+        merged: Obj = merge(schema, obj, wanted)
     except SetError as e:
         raise CelError(f"error applying patch: failed to merge patch: {e}") from None
     return merged
