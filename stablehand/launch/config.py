@@ -87,7 +87,7 @@ class UpConfig:
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     kubelet_port: int = 10250
-    eviction_hard: tuple[tuple[str, str], ...] | None = None  # (signal, quantity or percentage); None: kubelet's
+    eviction_hard: tuple[tuple[str, str], ...] | None = None  # (signal, quantity or percentage); None: the node's own
     eviction_soft: tuple[tuple[str, str], ...] = ()
     eviction_soft_grace: tuple[tuple[str, str], ...] = ()  # (signal, duration)
     eviction_transition: float = 300.0  # seconds

@@ -54,7 +54,7 @@ class NodeConfig:
     node_labels: Mapping[str, str] = field(default_factory=dict)
     max_pods: int = 110
     stop_pods_on_exit: bool = False
-    eviction_hard: Mapping[str, str] | None = None  # quantity or percentage by signal; default: kubelet's
+    eviction_hard: Mapping[str, str] | None = None  # quantity or percentage by signal; default: signals.HARD
     eviction_soft: Mapping[str, str] = field(default_factory=dict)
     eviction_soft_grace: Mapping[str, str] = field(default_factory=dict)  # durations by signal
     eviction_transition: float = TRANSITION  # seconds

@@ -18,7 +18,7 @@ from stablehand.node.cri.pb import cri_pb2 as pb
 
 log = logging.getLogger("stablehand.node.imagegc")
 
-HIGH, LOW = 85, 80  # percent of the file system
+HIGH, LOW = 95, 90  # percent of the file system; kubelet's 85 and 80 are for disks that are the node's alone
 MIN_AGE = 120.0  # seconds
 
 

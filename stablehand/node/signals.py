@@ -15,12 +15,14 @@ from pathlib import Path
 
 from stablehand.machinery import quantity
 
+# kubelet's defaults (10 % and 15 % of the disk) are for machines that are all the cluster's: on somebody's own, nine
+# tenths full, no pod would ever run.
 HARD = {
     "memory.available": "100Mi",
-    "nodefs.available": "10%",
-    "nodefs.inodesFree": "5%",
-    "imagefs.available": "15%",
-    "imagefs.inodesFree": "5%",
+    "nodefs.available": "1%",
+    "nodefs.inodesFree": "1%",
+    "imagefs.available": "1%",
+    "imagefs.inodesFree": "1%",
 }
 TRANSITION = 300.0  # seconds that a condition outlives its cause
 
@@ -66,7 +68,7 @@ class Observation:
 def parse_thresholds(
     hard: Mapping[str, str] | None, soft: Mapping[str, str] | None = None, grace: Mapping[str, str] | None = None
 ) -> list[Threshold]:
-    """`hard` None means kubelet's defaults; every soft one needs a grace period. Raises ValueError."""
+    """`hard` None means HARD; every soft one needs a grace period. Raises ValueError."""
     found = [Threshold(signal, value) for signal, value in (HARD if hard is None else hard).items()]
     for signal, value in (soft or {}).items():
         if signal not in (grace or {}):
