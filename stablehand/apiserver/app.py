@@ -18,6 +18,7 @@ from stablehand.apiserver.authz.rbac import Rbac
 from stablehand.apiserver.contract import Answer, Request, RequestInfo, Response, StatusError, User
 from stablehand.apiserver.core import Core, ServerConfig
 from stablehand.apiserver.custom import CustomResources
+from stablehand.apiserver.expiry import EventExpiry
 from stablehand.apiserver.flowcontrol.control import FlowControl
 from stablehand.apiserver.flowcontrol.keeper import Keeper
 from stablehand.apiserver.health import Health
@@ -105,6 +106,7 @@ class ApiServer:
         self._metrics_api.start()
         await core.aggregation.start()
         Keeper(core).start()
+        EventExpiry(core).start()
         self.ready = True
 
     async def stop(self) -> None:
@@ -141,7 +143,7 @@ class ApiServer:
             check_timeout(request.query["timeout"])
         if not request.in_process:
             request.user = authn.authenticate(core, request, certificate_user)
-            if "Impersonate-User" in request.headers or "Impersonate-Group" in request.headers:
+            if authn.impersonates(request.headers):
                 request.user = await authn.impersonate(core, request, request.user)
             if (place := self.flow.place(request.user, info)) is not None:
                 request.answer_headers.update(place.headers)
@@ -169,6 +171,8 @@ class ApiServer:
                 f"{res.api_version} {res.kind} is deprecated and no longer served by Kubernetes; "
                 f"use {res.storage[0]}/{res.storage[1]} {res.kind}"
             )
+        if res.custom and (deprecation := getattr(core.registry.strategy(res), "deprecation", "")):
+            request.warnings.append(deprecation)
         if res.group == "metrics.k8s.io" and res.kind in ("NodeMetrics", "PodMetrics"):
             return await self._metrics_api.handle(request)
         if info.subresource:
@@ -293,6 +297,7 @@ class ApiServer:
                 }
             )
         if path == "/metrics":
+            self.flow.refresh()
             return Response({}, raw=self.metrics.text(core, self.flow.levels), content_type=METRICS_TYPE)
         if path == "/metrics/slis":
             return Response({}, raw=self.metrics.slis(), content_type=METRICS_TYPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -47,7 +48,10 @@ async def impersonate(core: Core, request: Request, user: User) -> User:
     headers = request.headers
     name = headers.get("Impersonate-User") or ""
     groups: list[str] = list(getattr(headers, "getall", lambda n, d: [])("Impersonate-Group", []))
-    extra = {k[18:].lower(): v for k, v in headers.items() if k.lower().startswith("impersonate-extra-")}
+    extra: dict[str, list[str]] = {}
+    for key, value in headers.items():
+        if key.lower().startswith("impersonate-extra-"):
+            extra.setdefault(unquote(key[18:].lower()), []).append(value)
     uid = headers.get("Impersonate-Uid") or ""
     if not name:
         if groups or extra or uid:
@@ -70,10 +74,17 @@ async def impersonate(core: Core, request: Request, user: User) -> User:
     for group in groups:
         if not group.startswith("system:serviceaccounts"):
             await check("groups", group)
-    for key, value in extra.items():
-        await check("userextras", value, "authentication.k8s.io", subresource=unquote(key))
+    for key, values in extra.items():
+        for value in values:
+            await check("userextras", value, "authentication.k8s.io", subresource=key)
     if uid:
         await check("uids", uid, "authentication.k8s.io")
-    if name != "system:anonymous" and AUTHENTICATED not in groups:
-        groups.append(AUTHENTICATED)
-    return User(name, tuple(groups), uid, {unquote(k): [v] for k, v in extra.items()})
+    everybody = AUTHENTICATED if name != ANONYMOUS.name else ANONYMOUS.groups[0]
+    if everybody not in groups:
+        groups.append(everybody)
+    return User(name, tuple(groups), uid, extra)
+
+
+def impersonates(headers: Mapping[str, str]) -> bool:
+    """Whether any header asks to act as somebody else."""
+    return "Impersonate-User" in headers or "Impersonate-Group" in headers or "Impersonate-Uid" in headers

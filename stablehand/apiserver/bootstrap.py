@@ -57,7 +57,7 @@ def _objects(core: Core) -> Iterable[tuple[Resource, Obj]]:
         yield resource(f"roles.{_RBAC}"), role
     for binding in bootstrap_roles.role_bindings():
         yield resource(f"rolebindings.{_RBAC}"), binding
-    yield from flow_objects()
+    yield from flow_objects(format_time(core.clock()))
     yield resource("servicecidrs.networking.k8s.io"), _service_cidr(core)
     yield resource("configmaps"), _token_tracking(core)
     classes = resource("priorityclasses.scheduling.k8s.io")

@@ -66,7 +66,9 @@ class Request:
     multi_query: Callable[[str], list[str]] = lambda name: []
 
     def flag(self, name: str) -> bool:
-        return self.query.get(name, "") in ("true", "1", "True", "t")
+        """A boolean parameter as apimachinery reads it: there, and neither false nor 0."""
+        value = self.query.get(name)
+        return value is not None and value.lower() not in ("false", "0")
 
 
 class Response:
@@ -146,7 +148,7 @@ class StatusError(Exception):
             "reason": self.reason,
             "code": self.code,
         }
-        if self.details:
+        if self.details is not None:
             out["details"] = self.details
         if not self.reason:
             del out["reason"]

@@ -13,7 +13,7 @@ import orjson
 
 from stablehand.apiserver import errors
 from stablehand.apiserver.contract import StatusError
-from stablehand.apiserver.core import Core
+from stablehand.apiserver.core import Attributes, Core
 from stablehand.apiserver.outbound import CallFailed, target
 from stablehand.apiserver.storage.watchers import Entry
 from stablehand.machinery.resources import Resource
@@ -57,6 +57,28 @@ async def to_storage(core: Core, res: Resource, obj: Obj) -> Obj:
     if obj.get("apiVersion") == wanted:
         return obj
     return (await _convert(core, res, hook, wanted, [obj]))[0]
+
+
+async def tell(core: Core, a: Attributes, row: Resource) -> None:
+    """Has the objects of a write ready for admission in the version of `row`. Raises StatusError."""
+    hook = webhook(core, row)
+    if hook is None:
+        return
+    for obj in (a.obj, a.old):
+        if obj is None or obj.get("kind") != row.kind or obj.get("apiVersion") == row.api_version:
+            continue
+        key = (id(obj), row.api_version)
+        if key not in a.forms:
+            a.forms[key] = (obj, (await _convert(core, row, hook, row.api_version, [obj]))[0])
+
+
+async def told(core: Core, a: Attributes, row: Resource, obj: Obj) -> Obj:
+    """What admission made of an object in the version of `row`, in the version of the write. Raises StatusError."""
+    hook = webhook(core, row)
+    wanted = a.obj["apiVersion"] if a.obj is not None else row.api_version
+    if hook is None or obj.get("kind") != row.kind or wanted == row.api_version:
+        return obj
+    return (await _convert(core, row, hook, wanted, [obj]))[0]
 
 
 def remember(entry: Entry, obj: Obj) -> None:

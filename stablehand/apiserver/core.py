@@ -42,6 +42,8 @@ class Attributes:
     # The object as each webhook left it, by webhook; on the second round `mutations_seen` is what the first one left.
     calls: dict[str, bytes] = field(default_factory=dict)
     mutations_seen: dict[str, bytes] | None = None
+    # What a conversion webhook made of objects of this write: (id of the object, apiVersion) -> (the object, its form).
+    forms: dict[tuple[int, str], tuple[Obj, Obj]] = field(default_factory=dict)
 
 
 class Admission(Protocol):

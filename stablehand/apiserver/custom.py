@@ -9,6 +9,7 @@ import asyncio
 import logging
 from typing import Any
 
+from stablehand.apiserver import customnames
 from stablehand.apiserver.contract import Request, StatusError
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.reread import Rereading
@@ -119,18 +120,7 @@ class CustomResources:
             return await self._finish(entry)
         new = copy_object(crd)
         status = new.setdefault("status", {})
-        now = self._core.clock()
-        clash = self._clash(crd)
-        if clash:
-            changed = set_condition(status, "NamesAccepted", "False", clash[0], clash[1], now)
-            changed |= set_condition(status, "Established", "False", "NotAccepted", "not all names are accepted", now)
-        else:
-            changed = status.get("acceptedNames") != crd["spec"]["names"]
-            status["acceptedNames"] = copy_object(crd["spec"]["names"])
-            changed |= set_condition(status, "NamesAccepted", "True", "NoConflicts", "no conflicts found", now)
-            changed |= set_condition(
-                status, "Established", "True", "InitialNamesAccepted", "the initial names have been accepted", now
-            )
+        changed = customnames.set_conditions(new, self._others(crd), self._core.clock())
         stored = status.get("storedVersions") or []
         for version in crd["spec"]["versions"]:
             if version.get("storage") and version["name"] not in stored:
@@ -143,23 +133,31 @@ class CustomResources:
             await self._core.storage.put(self._collection, ("", crd["metadata"]["name"]), new, entry.revision)
         return changed
 
-    def _clash(self, crd: Obj) -> tuple[str, str] | None:
-        """Why another resource of the group holds one of the names."""
-        names, group = crd["spec"]["names"], crd["spec"]["group"]
-        for (_, other), entry in self._collection.entries.items():
-            if other == crd["metadata"]["name"] or entry.obj["spec"]["group"] != group:
-                continue
-            accepted = (entry.obj.get("status") or {}).get("acceptedNames") or {}
-            if accepted.get("plural") == names.get("plural"):
-                return "PluralConflict", f'"{names["plural"]}" is already in use'
-            if accepted.get("kind") == names.get("kind"):
-                return "KindConflict", f'"{names["kind"]}" is already in use'
-        return None
+    def _others(self, crd: Obj) -> list[Obj]:
+        """The other definitions of the group."""
+        name, group = crd["metadata"]["name"], crd["spec"]["group"]
+        return [
+            entry.obj
+            for (_, other), entry in self._collection.entries.items()
+            if other != name and entry.obj["spec"]["group"] == group
+        ]
+
+    async def _terminate(self, entry: Entry) -> bool:
+        """Says in a condition that the objects are being deleted, after which none are made; whether it had to."""
+        text = "CustomResource deletion is in progress"
+        new = copy_object(entry.obj)
+        status, now = new.setdefault("status", {}), self._core.clock()
+        if not set_condition(status, "Terminating", "True", "InstanceDeletionInProgress", text, now):
+            return False
+        await self._core.storage.put(self._collection, ("", new["metadata"]["name"]), new, entry.revision)
+        return True
 
     async def _finish(self, entry: Entry) -> bool:
         crd = entry.obj
         if _FINALIZER not in (crd["metadata"].get("finalizers") or ()):
             return False
+        if await self._terminate(entry):
+            return True
         name = crd["metadata"]["name"]
         rows = [_row(crd, v) for v in crd["spec"]["versions"] if v.get("served")]
         left = False

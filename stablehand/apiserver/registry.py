@@ -39,7 +39,7 @@ GROUP_ORDER = (
 )
 
 
-def _version_rank(version: str) -> tuple[int, int, int]:
+def version_rank(version: str) -> tuple[int, int, int]:
     """GA before beta before alpha, higher numbers first (version.CompareKubeAwareVersionStrings)."""
     body = version[1:]
     for rank, word in ((0, ""), (1, "beta"), (2, "alpha")):
@@ -81,7 +81,7 @@ class Registry:
 
     def versions(self, group: str) -> list[str]:
         versions = {r.version: r.legacy for r in self._rows.values() if r.group == group}
-        return sorted(versions, key=lambda v: (versions[v], _version_rank(v)))
+        return sorted(versions, key=lambda v: (versions[v], version_rank(v)))
 
     def resources(self, group: str, version: str) -> list[Resource]:
         return sorted(

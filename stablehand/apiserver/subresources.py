@@ -118,21 +118,43 @@ async def scale(core: Core, request: Request) -> Answer:
                 f'Scale.autoscaling "{info.name}" is invalid: spec.replicas: {message}',
                 [{"reason": "FieldValueInvalid", "message": message, "field": "spec.replicas"}],
             )
-        obj = copy_object(entry.obj)
-        target: Any = obj
-        *steps, last = _scale_paths(core, res)[0].strip(".").split(".")
-        for step in steps:
-            target = target.setdefault(step, {})
-        target[last] = replicas
+        applying = request.content_type.startswith("application/apply-patch")
+        obj = _scaled(core, request, res, entry.obj, replicas) if applying else copy_object(entry.obj)
+        if not applying:
+            _put_replicas(core, res, obj, replicas)
+        operation = "Apply" if applying else "Update"
         try:
             await core.admission.validate(change)
-            stored = await write.update_object(core, request, res, entry, obj, subresource="scale")
+            stored = await write.update_object(core, request, res, entry, obj, subresource="scale", operation=operation)
         except RevisionMismatch:
             if version and request.method == "PUT":
                 raise errors.conflict(res, info.name) from None
             continue
         return Response(_scale_of(core, res, (await conversion.as_asked(core, res, stored)).obj))
     raise errors.conflict(res, info.name)
+
+
+def _put_replicas(core: Core, res: Resource, obj: Obj, replicas: int) -> None:
+    target: Any = obj
+    *steps, last = _scale_paths(core, res)[0].strip(".").split(".")
+    for step in steps:
+        target = target.setdefault(step, {})
+    target[last] = replicas
+
+
+def _scaled(core: Core, request: Request, res: Resource, live: Obj, replicas: int) -> Obj:
+    """The object after a server-side apply of its scale, whose one field becomes the manager's. Raises StatusError."""
+    from stablehand.apiserver.verbs import options, patch
+
+    options.check(request, "PatchOptions", applying=True)
+    row, _ = write.stored_strategy(core, res)
+    applied: Obj = {
+        "apiVersion": live["apiVersion"],
+        "kind": live["kind"],
+        "metadata": {"name": live["metadata"]["name"]},
+    }
+    _put_replicas(core, res, applied, replicas)
+    return copy_object(patch.applied_over(core, request, row, live, applied, write.schema_of(core, row)))
 
 
 def _wanted_scale(request: Request, current: Obj) -> Obj:

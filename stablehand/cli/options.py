@@ -142,7 +142,10 @@ def node_options(parser: argparse.ArgumentParser) -> None:
 def eviction_options(parser: argparse.ArgumentParser) -> None:
     """When the node is short of something: the kubelet's flags."""
     for flag, what in (
-        ("--eviction-hard", "evict pods at once below these, such as memory.available<500Mi; default: 100Mi of memory, 1% of disk and inodes"),
+        (
+            "--eviction-hard",
+            "evict pods at once below these, such as memory.available<500Mi; default: 100Mi of memory, 1%% of disk and inodes",
+        ),
         ("--eviction-soft", "evict pods after a grace period below these"),
         ("--eviction-soft-grace-period", "of each --eviction-soft, such as memory.available=1m30s"),
     ):

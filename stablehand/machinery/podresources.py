@@ -14,6 +14,11 @@ def amount(name: str, value: str | int | float) -> int:
     return quantity.milli(value) if name == "cpu" else quantity.whole(value)
 
 
+def format_amount(name: str, value: int) -> str:
+    """An amount as a quantity."""
+    return quantity.format_milli(value) if name == "cpu" else quantity.format_bytes(value)
+
+
 def amounts(resources: Obj | None) -> Amounts:
     return {name: amount(name, value) for name, value in (resources or {}).items()}
 
@@ -70,6 +75,9 @@ def claimed_spec(pod: Obj) -> Obj:
         counted = [_claimed(c, told.get(c.get("name", "")) or {}, in_vain) for c in containers]
         if any(now is not before for now, before in zip(counted, containers)):
             result = {**result, field: counted}
+    if spec.get("resources"):
+        whole = _claimed(spec, status, in_vain)
+        result = {**result, "resources": whole["resources"]} if whole is not spec else result
     return result
 
 

@@ -1,6 +1,6 @@
 """Regular expressions as Go writes them (RE2 syntax), on Python's engine.
 
-Differences that matter are translated: `$` is the very end, \\z, \\Q…\\E, POSIX classes, \\p{…} (roughly), \\x{…}, flags in
+Differences that matter are translated: `$` is the very end, \\z, \\Q…\\E, POSIX classes, \\p{…}, \\x{…}, flags in
 the middle, (?<name>…). Look-around and back-references are refused, as RE2 refuses them. What RE2 promises and this does
 not: linear time.
 """
@@ -10,23 +10,17 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from stablehand.machinery.unicodeclasses import ranges
+
 _POSIX = {
     "alnum": "0-9A-Za-z", "alpha": "A-Za-z", "ascii": r"\x00-\x7F", "blank": r"\t ", "cntrl": r"\x00-\x1F\x7F",
     "digit": "0-9", "graph": "!-~", "lower": "a-z", "print": " -~", "punct": r"!-/:-@\[-`{-~", "space": r"\t\n\v\f\r ",
     "upper": "A-Z", "word": "0-9A-Za-z_", "xdigit": "0-9A-Fa-f",
 }  # fmt: skip
-# Unicode classes by the ranges of the scripts in common use.
-_UNICODE = {
-    "L": r"A-Za-z\u00AA\u00B5\u00BA\u00C0-\u00D6\u00D8-\u00F6\u00F8-\u02C1\u0370-\u03FF\u0400-\u052F\u0531-\u0587"
-    r"\u05D0-\u05EA\u0620-\u064A\u0900-\u1FFF\u2C00-\u2DFF\u3041-\u318E\u31A0-\u31BF\u3400-\uA48C\uAC00-\uD7A3",
-    "Lu": r"A-Z\u00C0-\u00D6\u00D8-\u00DE\u0391-\u03A9\u0410-\u042F",
-    "Ll": r"a-z\u00DF-\u00F6\u00F8-\u00FF\u03B1-\u03C9\u0430-\u044F",
-    "N": r"0-9\u00B2\u00B3\u00B9\u00BC-\u00BE\u0660-\u0669\u0966-\u096F\uFF10-\uFF19",
-    "Nd": r"0-9\u0660-\u0669\u0966-\u096F\uFF10-\uFF19",
-}
 _FLAGS = re.compile(r"\(\?([imsU]*)(?:-([imsU]+))?([:)])")
 _ESCAPE = re.compile(
-    r"\\(?:Q(?P<quoted>.*?)(?:\\E|$)|p(?:\{(?P<long>\w+)\}|(?P<short>\w))|x\{(?P<hex>[0-9a-fA-F]+)\}|(?P<one>.))",
+    r"\\(?:Q(?P<quoted>.*?)(?:\\E|$)|[pP](?:\{(?P<long>\^?\w+)\}|(?P<short>\w))|x\{(?P<hex>[0-9a-fA-F]+)\}"
+    r"|(?P<octal>0[0-7]{0,2}|[1-7][0-7]{1,2})|(?P<one>.))",
     re.DOTALL,
 )
 
@@ -40,8 +34,32 @@ def compile_re2(pattern: str) -> re.Pattern[str]:
     """The compiled expression. Raises RegexError."""
     try:
         return re.compile(translate(pattern), re.ASCII)
-    except (re.error, OverflowError, ValueError) as e:
-        raise RegexError(f"error parsing regexp: {e}: `{pattern}`") from None
+    except re.error as e:
+        raise RegexError(f"error parsing regexp: {_gos_words(e, pattern)}") from None
+    except (OverflowError, ValueError) as e:
+        raise RegexError(f"error parsing regexp: {e}") from None
+
+
+# What Python's engine says, and what Go's does; those after which Go shows the whole expression.
+_WORDS = (
+    ("missing ), unterminated subpattern", "missing closing )", True),
+    ("unbalanced parenthesis", "unexpected )", True),
+    ("nothing to repeat", "missing argument to repetition operator", False),
+    ("multiple repeat", "invalid nested repetition operator", False),
+    ("min repeat greater than max repeat", "invalid repeat count", False),
+    ("bad character range", "invalid character class range", False),
+    ("bad escape", "invalid escape sequence", False),
+    ("bad character in group name", "invalid named capture", False),
+    ("redefinition of group name", "duplicate capture group name", False),
+)
+
+
+def _gos_words(error: re.error, pattern: str) -> str:
+    for ours, gos, whole in _WORDS:
+        if error.msg.startswith(ours):
+            at = error.pos or 0
+            return f"{gos}: `{pattern if whole else str(error.pattern)[at : at + 2] or pattern}`"
+    return f"{error.msg}: `{pattern}`"
 
 
 def translate(pattern: str) -> str:
@@ -79,11 +97,14 @@ def translate(pattern: str) -> str:
             head = "(?P<" if pattern.startswith(("(?<", "(?P<"), at) else "("
             follow = pattern[at + 1 : at + 4]
             if follow.startswith("?") and not follow.startswith(("?:", "?P<")) and not re.match(r"\?<\w", follow):
-                raise ValueError(f"invalid or unsupported Perl syntax: `{pattern[at : at + 4]}`")
+                raise ValueError(f"invalid or unsupported Perl syntax: `{pattern[at : at + 3]}`")
             opened.append([])
             multiline.append(multiline[-1])
             out.append(head if head != "(" else ("(?:" if follow.startswith("?:") else "("))
             at += 1 if head == "(" and not follow.startswith("?:") else 3 if follow.startswith(("?:", "?<")) else 4
+            continue
+        if char in "*+?{":
+            at = _quantifier(pattern, at, out)
             continue
         if char == ")" and len(opened) > 1:
             out.append(")" * (len(opened.pop()) + 1))
@@ -99,33 +120,75 @@ def translate(pattern: str) -> str:
     return "".join(out)
 
 
+_COUNT = re.compile(r"\{(\d+)(,(\d*))?\}")
+_MOST_REPEATS = 1000
+
+
+def _repeat(pattern: str, at: int) -> re.Match[str] | None:
+    """A counted repetition at this place; what only looks like one ("{,5}") is text."""
+    return _COUNT.match(pattern, at)
+
+
+def _quantifier(pattern: str, at: int, out: list[str]) -> int:
+    """One repetition operator with its "?"; where the next character is. Raises ValueError as RE2 refuses it."""
+    start = at
+    if pattern[at] == "{":
+        count = _repeat(pattern, at)
+        if count is None:
+            out.append("\\{")
+            return at + 1
+        low, high = int(count[1]), int(count[3] or 0)
+        if low > _MOST_REPEATS or high > _MOST_REPEATS or (count[3] and high < low):
+            raise ValueError(f"invalid repeat count: `{count[0]}`")
+        at = count.end()
+    else:
+        at += 1
+    if out and out[-1] in (r"\b", r"\B", "^", "$", r"\Z", r"\A"):
+        out[-1] = f"(?:{out[-1]})"  # RE2 repeats what is empty, too
+    if pattern.startswith("?", at):
+        at += 1
+    if at < len(pattern) and (pattern[at] in "*+?" or (pattern[at] == "{" and _repeat(pattern, at))):
+        following = _repeat(pattern, at)
+        end = following.end() if following else at + 1
+        raise ValueError(f"invalid nested repetition operator: `{pattern[start:end]}`")
+    if not out or out[-1] in ("(", "(?:", "|") or out[-1].endswith("<"):
+        raise ValueError(f"missing argument to repetition operator: `{pattern[start:at]}`")
+    out.append(pattern[start:at])
+    return at
+
+
 def _escape(pattern: str, at: int, within: bool) -> tuple[str, int]:
     """One escape, inside a class or not, and where the next character is."""
     found = _ESCAPE.match(pattern, at)
     if found is None:
-        raise ValueError("trailing backslash at end of expression")
+        raise ValueError("trailing backslash at end of expression: ``")
     if found["quoted"] is not None:
         return re.escape(found["quoted"]), found.end()
     if name := found["long"] or found["short"]:
-        ranges = _UNICODE.get(name)
-        if ranges is None:
+        inside = ranges(name.removeprefix("^"), (pattern[at + 1] == "P") != name.startswith("^"))
+        if inside is None:
             raise ValueError(f"invalid character class range: `{found.group()}`")
-        return (ranges if within else f"[{ranges}]"), found.end()
-    if found["hex"]:
-        return re.escape(chr(int(found["hex"], 16))), found.end()
+        return (inside if within else f"[{inside}]"), found.end()
+    if found["hex"] or found["octal"]:
+        code = int(found["hex"], 16) if found["hex"] else int(found["octal"], 8)
+        if code > 0x10FFFF:
+            raise ValueError(f"invalid escape sequence: `{found.group()}`")
+        return f"\\U{code:08x}", found.end()
     one = found["one"]
-    if one.isdigit() and one != "0":
-        raise ValueError(f"invalid escape sequence: `{found.group()}`")
     if one == "z":
         return r"\Z", found.end()
-    if one in "GKkNRXZ":
+    if one not in "aftnrvxdDsSwWAbB" and (one.isalnum() or not one.isascii()):
+        raise ValueError(f"invalid escape sequence: `{found.group()}`")
+    if one == "x" and not re.match("[0-9a-fA-F]{2}", pattern[found.end() : found.end() + 2]):
+        raise ValueError(f"invalid escape sequence: `{pattern[at : found.end() + 2]}`")
+    if within and one in "AbB":
         raise ValueError(f"invalid escape sequence: `{found.group()}`")
     return found.group(), found.end()
 
 
 def _class(pattern: str, at: int) -> tuple[str, int]:
     """A bracket expression, and where it ends."""
-    out = ["["]
+    out, start = ["["], at
     at += 1
     if pattern.startswith("^", at):
         out.append("^")
@@ -135,10 +198,11 @@ def _class(pattern: str, at: int) -> tuple[str, int]:
         at += 1
     while at < len(pattern) and pattern[at] != "]":
         if pattern.startswith("[:", at) and (end := pattern.find(":]", at)) > 0:
-            ranges = _POSIX.get(pattern[at + 2 : end])
-            if ranges is None:
+            name = pattern[at + 2 : end]
+            inside = _POSIX.get(name.removeprefix("^"))
+            if inside is None:
                 raise ValueError(f"invalid character class range: `{pattern[at : end + 2]}`")
-            out.append(ranges)
+            out.append(_without(inside) if name.startswith("^") else inside)
             at = end + 2
         elif pattern[at] == "\\":
             text, at = _escape(pattern, at, True)
@@ -147,5 +211,13 @@ def _class(pattern: str, at: int) -> tuple[str, int]:
             out.append("\\[" if pattern[at] == "[" else pattern[at])
             at += 1
     if at >= len(pattern):
-        raise ValueError("missing closing ]")
+        raise ValueError(f"missing closing ]: `{pattern[start:]}`")
     return "".join(out) + "]", at + 1
+
+
+@lru_cache(maxsize=32)
+def _without(inside: str) -> str:
+    """The ranges of all characters that a POSIX class leaves out: what is not ASCII, and of ASCII the rest."""
+    known = re.compile(f"[{inside}]", re.ASCII)
+    rest = "".join(f"\\x{code:02x}" for code in range(128) if not known.match(chr(code)))
+    return rest + "\\x80-\\U0010ffff"

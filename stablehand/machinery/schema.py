@@ -119,6 +119,9 @@ _SPECIAL: dict[str, Schema] = {
 _SCALARS: dict[str, Schema] = {"string": S_STRING, "boolean": S_BOOLEAN, "number": S_NUMBER}
 
 
+EITHER = "v1.JSONSchemaPropsOrElse"
+
+
 def definitions_path(version: str = VERSION) -> Path:
     """The file of OpenAPI definitions (key "$defs"), for those who want the descriptions too."""
     spec = find_spec("kubernetes_validate")
@@ -149,6 +152,8 @@ class Definitions:
         if node is not None:
             return node
         raw = self._raw[name]
+        if name.endswith(("JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool")):
+            return self._either(name)
         if "type" not in raw and "properties" not in raw:
             self.nodes[name] = S_ANY
             return S_ANY
@@ -159,8 +164,14 @@ class Definitions:
         self._fill(node, raw)
         return node
 
+    def _either(self, name: str) -> Schema:
+        """A JSONSchemaProps or something else; owned as one value, as what OpenAPI gives no type is."""
+        whole, node = self._definition(name[: name.rindex("Or")]), Schema(OBJECT, EITHER)
+        node.name, node.props, node.map_type = whole.name, whole.props, "atomic"  # the props may still be on their way
+        return self.nodes.setdefault(name, node)
+
     def _fill(self, node: Schema, raw: Obj) -> None:
-        node.props = {key: self._node(child) for key, child in raw.get("properties", {}).items()}
+        node.props.update({key: self._node(child) for key, child in raw.get("properties", {}).items()})
         node.required = frozenset(raw.get("required", ()))
         node.map_type = raw.get("x-kubernetes-map-type", "")
 
@@ -331,6 +342,7 @@ class _Walk:
         if kind == OBJECT:
             if type(value) is dict:
                 self.object(node, value)
+            if type(value) is dict or node.go_type == EITHER:
                 return value
         elif kind == ARRAY:
             if type(value) is list:
@@ -471,11 +483,6 @@ def decode(schema: Schema, obj: Obj, *, drop_empty: bool = True) -> tuple[list[s
 def strict_error(unknown: list[str]) -> str:
     """The text of a strict decoding failure."""
     return "strict decoding error: " + ", ".join(f'unknown field "{path}"' for path in unknown)
-
-
-def prune(schema: Schema, obj: Obj) -> None:
-    """Only drops unknown fields and nulls, in place."""
-    _Walk(False).object(schema, obj)
 
 
 def unknown_fields(schema: Schema, obj: Obj) -> list[str]:

@@ -14,8 +14,8 @@ def format_time(seconds: float) -> str:
 
 def format_micro_time(seconds: float) -> str:
     """metav1.MicroTime: six decimals, e.g. "2026-01-31T12:00:00.000000Z"."""
-    whole = int(seconds)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((seconds - whole) * 1e6):06d}Z"
+    whole, part = divmod(round(seconds * 1e6), 1_000_000)  # cut off, 1 µs would come back as none
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{part:06d}Z"
 
 
 def parse_time(text: str) -> float:

@@ -1,15 +1,15 @@
-"""Whether this node takes a pod at all, as kubelet decides it before anything is made: its system, unsafe
-sysctls, room. Pure.
+"""Whether this node takes a pod at all, as kubelet decides it before anything is made: its system, unsafe sysctls,
+room, the node's labels and taints, host ports. Pure.
 
-A refused pod fails for good, with the reason in its status and an event. What the scheduler looks at beforehand (labels,
-taints, ports) is not looked at again.
+A refused pod fails for good, with the reason in its status and an event.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from stablehand.machinery.podresources import Amounts, amounts, pod_requests
+from stablehand.machinery.nodes import pod_fits_node_affinity, taints, untolerated
+from stablehand.machinery.podresources import Amounts, amounts, host_ports, pod_requests, ports_conflict
 from stablehand.machinery.types import Obj
 
 # kubelet's list of sysctls that are separate for each pod and cannot harm others.
@@ -60,6 +60,21 @@ def refusal(pod: Obj, others: Iterable[Obj], allocatable: Mapping[str, str]) -> 
     return None
 
 
+def misplaced(pod: Obj, node: Obj, others: Iterable[Obj]) -> tuple[str, str] | None:
+    """(reason, message) when the pod should not have come to this node, whoever sent it."""
+    spec = pod["spec"]
+    failed = "Predicate {} failed: {}"
+    wanted = host_ports(spec)
+    if wanted and any(ports_conflict(wanted, host_ports(other["spec"])) for other in others):
+        return "NodePorts", failed.format("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+    if not pod_fits_node_affinity(spec, node):
+        return "NodeAffinity", failed.format("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+    if untolerated(taints(node), spec.get("tolerations"), ("NoExecute",)):
+        text = "node(s) had taints that the pod didn't tolerate"
+        return "TaintToleration", failed.format("TaintToleration", text)
+    return None
+
+
 def sysctl_name(name: str) -> str:
     """With dots between its parts: where the first separator is a slash, slashes and dots change places."""
     at = min((i for i in (name.find("."), name.find("/")) if i >= 0), default=-1)
@@ -91,6 +106,8 @@ def shortage(asked: Amounts, others: Iterable[Obj], allocatable: Mapping[str, st
     if count + 1 > capacity.get("pods", count + 1):
         return "pods", 1, count, capacity["pods"]
     for name, value in sorted(asked.items()):
+        if "/" in name and name not in capacity:
+            continue  # somebody else offers it on the Node, and counts it
         if value and used.get(name, 0) + value > capacity.get(name, 0):
             return name, value, used.get(name, 0), capacity.get(name, 0)
     return None

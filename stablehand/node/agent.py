@@ -15,10 +15,12 @@ from pathlib import Path
 
 from stablehand.aiokit.backoff import Backoff
 from stablehand.aiokit.tasks import TaskSet
+from stablehand.client import ApiError, Unavailable
 from stablehand.machinery.resources import resource
 from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
 from stablehand.node import cgroups, leftovers, logs
+from stablehand.node.admit import misplaced
 from stablehand.node.config import NodeConfig, NodeError
 from stablehand.node.containerd import Containerd
 from stablehand.node.cri.client import CriError, Exits, Runtime
@@ -29,6 +31,7 @@ from stablehand.node.nodeobject import Machine, allocatable
 from stablehand.node.objects import Objects
 from stablehand.node.pressure import Pressure
 from stablehand.node.pull import Puller
+from stablehand.node.pullrecords import PullRecords
 from stablehand.node.registration import Registration
 from stablehand.node.sandbox import POD_UID, log_directory
 from stablehand.node.services import Services
@@ -43,6 +46,8 @@ from stablehand.runtime import EventRecorder, Informers
 log = logging.getLogger("stablehand.node")
 
 _RELIST = 30.0
+_RUNTIME_PATIENCE = 30.0  # seconds without containerd before the node says NotReady, and all its pods with it
+_LATE = (1.0, 4.0)
 
 
 class Agent:
@@ -59,9 +64,12 @@ class Agent:
         self._runtime_ready = asyncio.Event()
         self._informers = Informers(config.client)
         self._events = EventRecorder(config.client, "kubelet", config.node_name)
+        self._nodes = self._informers.get(resource("nodes"), field_selector=f"metadata.name={config.node_name}")
         self._found: dict[str, Observed] = {}
         self._leaving: set[str] = set()  # uids of pods that are gone, and being taken apart
+        self._unknown: set[str] = set()  # running tasks that the runtime did not tell of when last looked at
         self._strange: set[str] = set()  # sandboxes that belonged to no pod when last looked at
+        self._runtime_seen = -_RUNTIME_PATIENCE
         self._stock_taken = asyncio.Event()
         self._archives = asyncio.Event()  # set once the archives beside the node are imported
         config.data_dir.mkdir(parents=True, exist_ok=True)
@@ -85,7 +93,7 @@ class Agent:
             objects=objects,
             events=self._events,
             network=self._network,
-            puller=Puller(lambda: self.runtime, self._archives),
+            puller=Puller(lambda: self.runtime, self._archives, PullRecords(config.data_dir / "image-pulls.json")),
             volumes=Host(config.client, config, objects, self._events.event, self._facts, lambda: offered),
             background=TaskSet("node/background"),
             allocatable=lambda: offered,
@@ -116,7 +124,8 @@ class Agent:
         self._events.event(self._registration.reference(), kind, reason, message)
 
     def _problem(self) -> str:
-        return "" if self._runtime_ready.is_set() else "container runtime is not running"
+        away = 0.0 if self._runtime_ready.is_set() else time.monotonic() - self._runtime_seen
+        return "container runtime is down" if away > _RUNTIME_PATIENCE else ""
 
     # -- start
 
@@ -127,7 +136,7 @@ class Agent:
                 await self._containerd.start()
             self._tasks.spawn(self._informers.run(), "informers")
             await self._network.setup()
-            await self._connect()
+            await self._begin_runtime()
             lost = self._tasks.spawn(self._watch_runtime(), "runtime")
             await self._stock_taken.wait()
             # Not sooner: a node that comes back and says NotReady for a moment has all its pods marked unready.
@@ -162,6 +171,17 @@ class Agent:
         """A connection to a containerd that answers, and the sandbox image in it. Raises NodeError, CriError."""
         await self._containerd.ready()
         runtime = Runtime(self.config.socket)
+        try:
+            await self._get_ready(runtime)
+        except BaseException:
+            await runtime.close()
+            raise
+        if self._runtime is not None:
+            await self._runtime.close()
+        self._runtime = runtime
+
+    async def _get_ready(self, runtime: Runtime) -> None:
+        """All that has to be before anybody else has this connection."""
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -172,17 +192,24 @@ class Agent:
                 problem = "; ".join(f"{c.reason}: {c.message}" for c in bad)
             except CriError as e:
                 problem = e.message
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not self._containerd.alive:
                 raise NodeError(f"containerd does not get ready: {problem}")
             await asyncio.sleep(0.004)
+        await leftovers.clear(self.config, runtime, self._containerd.began)
+        if self._containerd.started_fresh:
+            await leftovers.clear_networks(self.config, runtime)
+        await ensure_pause(self.config, runtime)
+
+    async def _begin_runtime(self) -> None:
+        """The first connection. A containerd that ends at that moment is started once more. Raises NodeError, CriError."""
         try:
-            await ensure_pause(self.config, runtime)
-        except BaseException:
-            await runtime.close()
-            raise
-        if self._runtime is not None:
-            await self._runtime.close()
-        self._runtime = runtime
+            await self._connect()
+        except (NodeError, CriError) as e:
+            if self._containerd.alive:
+                raise
+            log.warning("%s; starting containerd again", e)
+            await self._containerd.start()
+            await self._connect()
 
     async def _watch_runtime(self) -> None:
         """Keeps the stream of exits open, looks at everything whenever it begins anew, restarts a dead containerd."""
@@ -207,8 +234,9 @@ class Agent:
                     task.cancel()
                 await asyncio.gather(stream, died, connected, return_exceptions=True)
             log.warning("lost the connection to containerd; pods go on, and will be taken up again")
-            self._runtime_ready.clear()
-            self._registration.poke()
+            if self._runtime_ready.is_set():
+                self._runtime_ready.clear()
+                self._runtime_seen = time.monotonic()
             await asyncio.sleep(backoff.next())
             try:
                 await self._containerd.start()
@@ -224,7 +252,14 @@ class Agent:
         else:
             self._found = await take_stock(self.runtime)
             self._stock_taken.set()
-        self._tasks.spawn(leftovers.clear(self.config), "leftovers")
+        self._tasks.spawn(self._look_again(), "leftovers")
+
+    async def _look_again(self) -> None:
+        """What a killed containerd had begun may show only now."""
+        for pause in _LATE:
+            await asyncio.sleep(pause)
+            with contextlib.suppress(CriError):
+                await leftovers.clear(self.config, self.runtime, self._containerd.began)
 
     async def _relist(self) -> None:
         """Tells the workers what became of what they have, and ends what no pod is known to have. Raises CriError."""
@@ -240,6 +275,7 @@ class Agent:
             log.warning("removing sandbox %s, which belongs to no pod", sandbox[:12])
             await remove_sandbox(self.runtime, sandbox)
         self._strange = strange
+        self._unknown = await leftovers.clear(self.config, self.runtime, self._containerd.began, self._unknown)
 
     # -- pods
 
@@ -300,6 +336,17 @@ class Agent:
     def neighbours(self, worker: PodWorker) -> list[Obj]:
         """The other pods that take room on this node, each with the resources it was given."""
         return [other.granted() for other in self.workers.values() if other is not worker and other.active]
+
+    async def misplaced(self, worker: PodWorker) -> tuple[str, str] | None:
+        """Why the pod should not have come here. Believes what the watch shows only where all is well."""
+        others, nodes, name = self.neighbours(worker), resource("nodes"), self.config.node_name
+        known = self._nodes.cached("", name)
+        if known is None or misplaced(worker.pod, known, others) is None:
+            return None
+        try:
+            return misplaced(worker.pod, await self.config.client.get(nodes, name), others)
+        except (ApiError, Unavailable):
+            return None
 
     def room_changed(self) -> None:
         """A pod ended or shrank: a resize that was put off may fit now."""

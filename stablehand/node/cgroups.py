@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,8 +123,7 @@ def processes(config: NodeConfig, uid: str, *, root: Path = ROOT) -> int:
 def remove(config: NodeConfig, uid: str, *, root: Path = ROOT) -> None:
     """Of a pod whose containers are gone; one that is in use stays."""
     for place in _places(root, pod_parent(config, uid)):
-        with contextlib.suppress(OSError):
-            place.rmdir()
+        _remove(place)
 
 
 def remove_others(config: NodeConfig, known: set[str], *, root: Path = ROOT) -> None:
@@ -131,8 +131,14 @@ def remove_others(config: NodeConfig, known: set[str], *, root: Path = ROOT) -> 
     for parent in _places(root, config.cgroup_parent):
         for place in parent.glob("pod*"):
             if place.name.removeprefix("pod") not in known:
-                with contextlib.suppress(OSError):
-                    place.rmdir()
+                _remove(place)
+
+
+def _remove(place: Path) -> None:
+    """With those of containers that a runtime which was killed forgot."""
+    for path, _, _ in os.walk(place, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
 
 
 def _places(root: Path, path: str) -> Iterator[Path]:

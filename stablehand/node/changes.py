@@ -22,7 +22,7 @@ from stablehand.node.admit import shortage
 from stablehand.node.cri.client import CriError
 from stablehand.node.files import write_atomic
 from stablehand.node.plan import is_sidecar
-from stablehand.node.resources import container_resources
+from stablehand.node.resources import amount, container_resources
 from stablehand.node.state import Record
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stablehand.node.changes")
 
+WHOLE = ""  # in place of a container's name: the resources of the pod as a whole
 _RESIZABLE = ("cpu", "memory")
 _RETRY = 5.0
 
@@ -41,8 +42,11 @@ def resizable(pod: Obj) -> list[Obj]:
 
 
 def wanted(pod: Obj) -> dict[str, Obj]:
-    """The resources that the spec asks for, by container."""
-    return {c["name"]: c.get("resources") or {} for c in resizable(pod)}
+    """The resources that the spec asks for, by container, and as a WHOLE where it says so."""
+    found = {c["name"]: c.get("resources") or {} for c in resizable(pod)}
+    if pod["spec"].get("resources"):
+        found[WHOLE] = pod["spec"]["resources"]
+    return found
 
 
 def granted_pod(pod: Obj, allocated: Mapping[str, Obj]) -> Obj:
@@ -50,6 +54,8 @@ def granted_pod(pod: Obj, allocated: Mapping[str, Obj]) -> Obj:
     if not allocated:
         return pod
     spec = dict(pod["spec"])
+    if WHOLE in allocated:
+        spec["resources"] = allocated[WHOLE]
     for field in ("containers", "initContainers"):
         if field in spec:
             spec[field] = [
@@ -145,12 +151,14 @@ def _allocate(worker: PodWorker) -> None:
 
 def _account(pod: Obj) -> str:
     containers = [{"name": c["name"], "resources": c.get("resources") or {}} for c in resizable(pod)]
-    return orjson.dumps({"containers": containers, "generation": pod["metadata"].get("generation") or 1}).decode()
+    whole = {"pod": {"resources": pod["spec"]["resources"]}} if pod["spec"].get("resources") else {}
+    generation = pod["metadata"].get("generation") or 1
+    return orjson.dumps({"containers": containers, "generation": generation, **whole}).decode()
 
 
 def _actuate(worker: PodWorker) -> None:
     memory = worker.memory
-    open_work = False
+    open_work = _actuate_whole(worker)
     for container in resizable(worker.pod):
         record = worker.observed.latest(container["name"])
         if record is None or not record.running or record.resources is None or record.name in memory.busy:
@@ -171,6 +179,41 @@ def _actuate(worker: PodWorker) -> None:
         worker.node.event(worker.pod, "Normal", "ResizeCompleted", f"Pod resize completed: {_account(worker.pod)}")
 
 
+def _actuate_whole(worker: PodWorker) -> bool:
+    """Begins to change what the pod as a whole has; whether there is anything to change."""
+    memory = worker.memory
+    target = memory.allocated.get(WHOLE)
+    if target is None or memory.whole is None:
+        memory.whole = target
+        return False
+    if not changed_resources(memory.whole, target):
+        return False
+    if WHOLE not in memory.busy:
+        memory.busy.add(WHOLE)
+        worker.spawn("resize/", _update_whole(worker, target))
+    return True
+
+
+async def _update_whole(worker: PodWorker, target: Obj) -> None:
+    """The pod's cgroup, and those of containers that are limited by the pod's limits alone."""
+    memory, node = worker.memory, worker.node
+    pod = granted_pod(worker.pod, memory.allocated)
+    try:
+        cgroups.apply(node.config, pod, raising=True)
+        for container in resizable(pod):
+            record = worker.observed.latest(container["name"])
+            own = (container.get("resources") or {}).get("limits") or {}
+            if record is not None and record.running and not all(name in own for name in _RESIZABLE):
+                linux = container_resources(pod, container, node.memory_capacity)
+                await node.runtime.update_resources(record.id, linux)
+        cgroups.apply(node.config, pod)
+        memory.whole, memory.resize_error = target, ""
+    except CriError as e:
+        _tell(worker, WHOLE, e)
+    finally:
+        memory.busy.discard(WHOLE)
+
+
 def _others_change(worker: PodWorker, but: Record) -> bool:
     """Whether another container is still to be given what was allocated: until then the pod's limits only rise."""
     records = (worker.observed.latest(c["name"]) for c in resizable(worker.pod) if c["name"] != but.name)
@@ -186,17 +229,41 @@ async def _update(worker: PodWorker, container: Obj, record: Record, target: Obj
     linux = container_resources(pod, {**container, "resources": target}, worker.node.memory_capacity)
     config = worker.node.config
     try:
+        await _check_memory(worker, record, linux.memory_limit_in_bytes)
         cgroups.apply(config, pod, raising=True)
         await worker.node.runtime.update_resources(record.id, linux)
         cgroups.apply(config, granted_pod(worker.pod, memory.allocated), raising=_others_change(worker, record))
         record.resources, memory.resize_error = target, ""
-    except CriError as e:
+    except (CriError, _TooLittle) as e:
         if record.running:
-            log.info("resizing %s of %s/%s: %s", record.name, *worker.key, e.message)
-            if memory.resize_error != e.rpc_text:
-                worker.node.event(worker.pod, "Warning", "ResizeError", f"Pod resize error: {e.rpc_text}")
-            memory.resize_error = e.rpc_text
-            worker.write_status()
-            worker.later(_RETRY)
+            _tell(worker, record.name, e)
     finally:
         memory.busy.discard(record.name)
+
+
+class _TooLittle(Exception):
+    """A container uses more memory than it would be allowed to."""
+
+
+async def _check_memory(worker: PodWorker, record: Record, limit: int) -> None:
+    """The kernel may kill a container whose limit falls below what it uses: better it keeps the old limit for now.
+    Raises _TooLittle, CriError."""
+    before = amount({"resources": record.resources or {}}, "limits", "memory")
+    if not limit or (before and limit >= before):
+        return
+    for stats in await worker.node.runtime.container_stats():
+        used = int(stats.memory.working_set_bytes.value)
+        if stats.attributes.id == record.id and used > limit:
+            text = f'attempting to set container "{record.name}" memory limit ({limit}) below current usage ({used})'
+            raise _TooLittle(f"cannot decrease memory limits: {text}")
+
+
+def _tell(worker: PodWorker, what: str, error: CriError | _TooLittle) -> None:
+    """A resize that failed: in the pod's condition and an event; it is tried again."""
+    text = error.rpc_text if isinstance(error, CriError) else str(error)
+    log.info("resizing %s of %s/%s: %s", what or "the whole", *worker.key, error)
+    if worker.memory.resize_error != text:
+        worker.node.event(worker.pod, "Warning", "ResizeError", f"Pod resize error: {text}")
+    worker.memory.resize_error = text
+    worker.write_status()
+    worker.later(_RETRY)

@@ -115,6 +115,7 @@ def container_config(
     env: Mapping[str, str],
     mounts: Sequence[pb.Mount],
     memory_capacity: int,
+    devices: Sequence[pb.Device] = (),
     target: str = "",
 ) -> pb.ContainerConfig:
     """`image` is the id the runtime knows; `target` the container whose pid namespace an ephemeral one joins."""
@@ -145,6 +146,7 @@ def container_config(
         working_dir=container.get("workingDir") or "",
         envs=[pb.KeyValue(key=k, value=v) for k, v in env.items()],
         mounts=mounts,
+        devices=devices,
         labels={CONTAINER_NAME: name, POD_NAME: meta["name"], POD_NAMESPACE: meta["namespace"], POD_UID: meta["uid"]},
         annotations=annotations,
         log_path=f"{name}/{attempt}.log",

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stablehand.node.config import PAUSE_IMAGE, NodeConfig, NodeError
-from stablehand.node.files import filesystem_type, write_if_changed
+from stablehand.node.files import filesystem_type, write_atomic, write_if_changed
 
 log = logging.getLogger("stablehand.node.containerd")
 
@@ -155,6 +155,20 @@ def process_start(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
+def find_running(config: Path, proc: Path = Path("/proc")) -> _Running | None:
+    """A containerd that runs with that configuration file, though nobody wrote it down: who started it was killed at
+    that moment. Two on one folder would wait for each other."""
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if Path(words[0]).name == "containerd" and words[1:3] == ["--config", str(config)]:
+                    found = _Running(int(entry.name), process_start(int(entry.name)), "", "")
+                    if found.alive():
+                        return found
+    return None
+
+
 class Containerd:
     """One supervised containerd. `start` adopts or starts it, `watch` restarts it should it die, `stop` ends it."""
 
@@ -185,7 +199,9 @@ class Containerd:
         identity = f"{stat.st_size}-{stat.st_mtime_ns}"
         digest = hashlib.sha256(text.encode()).hexdigest()
         found = self._read_state()
-        if found is not None and found.alive():
+        if found is None or not found.alive():
+            found = find_running(path)
+        if found is not None:
             if found.config == digest and found.binary == identity:
                 log.info("containerd runs already (pid %s)", found.pid)
                 self._running = found
@@ -222,8 +238,17 @@ class Containerd:
         pid = self._process.pid
         self._running = _Running(pid, process_start(pid), digest, identity)
         self.started_fresh = True
-        self._state.write_text(json.dumps({k: getattr(self._running, k) for k in _Running.__slots__}))
+        write_atomic(self._state, json.dumps({k: getattr(self._running, k) for k in _Running.__slots__}).encode())
         log.info("started containerd (pid %s)", pid)
+
+    @property
+    def began(self) -> int:
+        """When the process started, in clock ticks."""
+        return int(self._running.start or 0) if self._running is not None else 0
+
+    @property
+    def alive(self) -> bool:
+        return self._running is not None and self._running.alive()
 
     async def ready(self) -> None:
         """Returns when the socket answers. Raises NodeError with the end of containerd's log when it does not."""
@@ -236,7 +261,7 @@ class Containerd:
                     return
             except OSError:
                 pass
-            if self._running is None or not self._running.alive():
+            if not self.alive:
                 raise NodeError(f"containerd ended while starting: {self._log_tail()}")
             if asyncio.get_running_loop().time() > deadline:
                 raise NodeError(f"containerd did not answer within {_START_SECONDS} s: {self._log_tail()}")

@@ -54,7 +54,7 @@ async def kill_container(worker: PodWorker, record: Record, message: str, grace:
     kind: Kind = found[0] if found is not None else "main"
     container: Obj = found[1] if found is not None else {"name": record.name}
     node.container_event(worker.pod, container_path(kind, record.name), "Normal", "Killing", message)
-    worker.probing.end(record.id)
+    worker.probing.terminating(record.id)
     handler = (container.get("lifecycle") or {}).get("preStop")
     if handler and grace > 0 and record.running:
         began = time.monotonic()

@@ -128,10 +128,11 @@ def host_ports(pod: Obj) -> list[HostPort]:
 
 
 async def run_program(*command: str, stdin: str = "") -> tuple[int, str]:
+    feed = asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command, stdin=feed, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    out, _ = await process.communicate(stdin.encode())
+    out, _ = await process.communicate(stdin.encode() or None)
     return process.returncode or 0, out.decode(errors="replace").strip()
 
 

@@ -18,6 +18,12 @@ from stablehand.machinery.types import Obj
 from stablehand.node.config import NodeConfig, machine_arch
 
 KUBELET_VERSION = "v1.36.0+stablehand"
+# What upstream's scheduler and admission look for on a Node before they let a pod ask for it.
+DECLARED_FEATURES = (
+    "GuaranteedQoSPodCPUResize",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "RestartAllContainersOnContainerExits",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +197,7 @@ def node_status(
         },
         "images": images,
         "features": {"supplementalGroupsPolicy": False},
+        "declaredFeatures": list(DECLARED_FEATURES),
     }
 
 

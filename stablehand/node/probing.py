@@ -67,6 +67,11 @@ class Probing:
         if prober := self._probers.pop(container_id, None):
             prober.stop()
 
+    def terminating(self, container_id: str) -> None:
+        """The container is being ended: from now on only its readiness counts."""
+        if prober := self._probers.get(container_id):
+            prober.stop(but="readiness")
+
     def stop(self) -> None:
         for container_id in list(self._probers):
             self.end(container_id)

@@ -19,6 +19,7 @@ from stablehand.machinery.types import Obj
 from stablehand.node.cri.client import CriError, Runtime
 from stablehand.node.cri.pb import cri_pb2 as pb
 from stablehand.node.images import normalize
+from stablehand.node.pullrecords import PullRecords, mark
 
 log = logging.getLogger("stablehand.node.pull")
 
@@ -89,10 +90,13 @@ class Puller:
     `archives`, when given, is set once the archives beside the node are imported: nothing is pulled before.
     """
 
-    def __init__(self, runtime: Callable[[], Runtime], archives: asyncio.Event | None = None) -> None:
+    def __init__(
+        self, runtime: Callable[[], Runtime], archives: asyncio.Event | None = None, records: PullRecords | None = None
+    ) -> None:
         self._runtime = runtime
+        self._records = records or PullRecords(None)
         self._archives = archives
-        self._pulls: dict[tuple[str, str], asyncio.Task[tuple[str, float, float]]] = {}
+        self._pulls: dict[tuple[str, ...], asyncio.Task[tuple[str, float, float]]] = {}
         self._failures: dict[tuple[str, str], _Failure] = {}
         self._limit = asyncio.Semaphore(3)
 
@@ -117,8 +121,15 @@ class Puller:
             event("Warning", "ErrImageNeverPull", message)
             event("Warning", "Failed", "Error: ErrImageNeverPull")
             raise PullError("ErrImageNeverPull", message, time.time() + 10)
+        allowed = image is None or await self._may_use(image.id, name, secrets)
+        if policy == "Never" and not allowed:
+            message = f'Container image "{name}" is present with pull policy of Never but does not have the proper '
+            message += "auth (image secret) that was used to pull the image"
+            event("Warning", "ErrImageNeverPull", message)
+            event("Warning", "Failed", "Error: ErrImageNeverPull")
+            raise PullError("ErrImageNeverPull", message, time.time() + 10)
         # An image without a registry's digest was imported from an archive: there is nothing to pull it from again.
-        if image is not None and (policy != "Always" or not image.repo_digests):
+        if image is not None and allowed and (policy != "Always" or not image.repo_digests):
             event(
                 "Normal",
                 "Pulled",
@@ -134,6 +145,11 @@ class Puller:
             event("Warning", "Failed", "Error: ImagePullBackOff")
             raise PullError("ImagePullBackOff", f"{message}: ErrImagePull: {failure.message}", failure.until)
         return await self._pull(name, key, secrets, event)
+
+    async def _may_use(self, image: str, name: str, secrets: Callable[[], Awaitable[list[Obj]]] | None) -> bool:
+        if self._records.open_to_all(image):
+            return True
+        return self._records.may_use(image, credentials(await secrets(), name) if secrets is not None else [])
 
     async def _look(self, name: str) -> pb.Image | None:
         try:
@@ -151,7 +167,7 @@ class Puller:
         event("Normal", "Pulling", f'Pulling image "{name}"')
         auths = credentials(await secrets(), name) if secrets is not None else []
         started = time.monotonic()
-        flight = (name, auths[0]["username"] if auths else "")
+        flight = (name, *(mark(auth) for auth in auths))
         task = self._pulls.get(flight)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._fetch(name, auths), name=f"pull/{name}")
@@ -189,9 +205,11 @@ class Puller:
         async with self._limit:
             started = time.monotonic()
             last: CriError | None = None
-            for auth in [*auths, None]:
+            attempts: list[dict[str, str] | None] = [*auths] or [None]
+            for auth in attempts:
                 try:
                     reference = await self._runtime().pull(name, auth)
+                    used = auth
                     break
                 except CriError as e:
                     last = last or e
@@ -199,6 +217,8 @@ class Puller:
                 assert last is not None
                 raise last
             image = await self._runtime().image(reference)
+            if image is not None:
+                self._records.pulled(image.id, used)
             return reference, time.monotonic() - started, float(image.size if image is not None else 0)
 
     def forget(self, uid: str) -> None:

@@ -71,6 +71,8 @@ def hosts_file(config: NodeConfig, pod: Obj, address: str) -> str:
         ]
         short = pod["spec"].get("hostname") or pod["metadata"]["name"][:63].rstrip("-.")
         domain = fqdn_domain(config, pod)
+        if override := pod["spec"].get("hostnameOverride"):
+            short, domain = str(override), ""
         lines.append(f"{address}\t{short}.{domain}\t{short}" if domain else f"{address}\t{short}")
     aliases = pod["spec"].get("hostAliases") or ()
     if aliases:

@@ -152,6 +152,9 @@ async def start_container(worker: PodWorker, kind: Kind, container: Obj, attempt
 
     record: Record | None = None
     try:
+        if _is_damaged(worker):
+            event("Warning", "SandboxDamaged", "Files of the pod's sandbox are gone: another is made")
+            return
         record = await _begun(worker, name, attempt)
         if record is not None and not record.running:
             worker.wake()
@@ -162,7 +165,7 @@ async def start_container(worker: PodWorker, kind: Kind, container: Obj, attempt
             memory.waiting.pop(name, None)
             config = await _configure(worker, container, attempt, image)
             record = await _create(worker, container, attempt, config, image)
-            event("Normal", "Created", f"Created container: {name}")
+            event("Normal", "Created", "Container created")
             # A call that is cancelled may start it all the same: who ends the pod has to wait for what comes of it.
             call = node.background.spawn(_start_call(node.runtime, record.id), f"start/{name}")
             worker.starting.add(call)
@@ -173,7 +176,7 @@ async def start_container(worker: PodWorker, kind: Kind, container: Obj, attempt
         if record.state == "created":
             record.state = "running"
         record.started_at = record.started_at or time.time()
-        event("Normal", "Started", f"Started container {name}")
+        event("Normal", "Started", "Container started")
         memory.retry_at.pop(name, None)
         worker.wake()
         await _post_start(worker, container, record, event)
@@ -201,6 +204,17 @@ async def start_container(worker: PodWorker, kind: Kind, container: Obj, attempt
                 _trouble(worker, name, "RunContainerError", message, 1.0)
         else:
             await _start_failed(worker, record, message)
+
+
+def _is_damaged(worker: PodWorker) -> bool:
+    """Whether somebody deleted what containerd mounts into every container: no container would start in that sandbox.
+    Takes it out of use then."""
+    sandbox = worker.observed.sandbox
+    folder = worker.node.config.data_dir / "containerd" / "io.containerd.grpc.v1.cri" / "sandboxes"
+    if sandbox is None or not sandbox.ready or not folder.is_dir() or (folder / sandbox.id / "resolv.conf").is_file():
+        return False
+    sandbox.ready = False
+    return True
 
 
 async def _start_call(runtime: Runtime, container: str) -> CriError | None:
@@ -246,6 +260,9 @@ async def _configure(worker: PodWorker, container: Obj, attempt: int, image: pb.
     container = {**container, "resources": worker.memory.allocated.get(container["name"], container.get("resources"))}
     check_user(pod, container, image)
     env = await _environment(worker, container)
+    await worker.volumes.restore()
+    if not hosts_path(worker).is_file():
+        write_if_changed(hosts_path(worker), hosts_file(node.config, pod, worker.address()))
     mounts = worker.volumes.container_mounts(container, env)
     taken = {m.container_path for m in mounts}
     if "/etc/hosts" not in taken:
@@ -270,6 +287,7 @@ async def _configure(worker: PodWorker, container: Obj, attempt: int, image: pb.
         image=image.id,
         env=env,
         mounts=mounts,
+        devices=worker.volumes.container_devices(container),
         memory_capacity=node.memory_capacity,
         target=target,
     )

@@ -136,10 +136,12 @@ class Memory:
     volumes_ready: bool = False
     volumes_failed: bool = False
     failed: tuple[str, str] | None = None  # the pod as a whole failed: (reason, message)
+    final: bool = False  # nothing of it runs or ever will: the last status, before the object is deleted
     evicted: bool = False  # it failed because the node ended it to take back what it used
     blocked: tuple[str, str] | None = None  # the pod cannot run on this machine as it is: (reason, message)
     terminating: bool = False  # all containers are being stopped, for good
     allocated: dict[str, Obj] = field(default_factory=dict)  # by container name: resources the node has granted
+    whole: Obj | None = None  # the resources in force of the pod as a whole, where it says so
     resize_pending: tuple[str, str] | None = None  # (Deferred | Infeasible, message)
     resizing: bool = False
     resize_error: str = ""

@@ -38,6 +38,10 @@ def build(pod: Obj, observed: Observed, memory: Memory, host_ip: str, now: float
         "observedGeneration": pod["metadata"].get("generation") or 1,
         "containerStatuses": mains,
     }
+    if (whole := memory.allocated.get("")) is not None and sandbox is not None:
+        status["resources"] = memory.whole or whole
+        if whole.get("requests"):
+            status["allocatedResources"] = whole["requests"]
     if inits:
         status["initContainerStatuses"] = inits
     if ephemerals:
@@ -49,8 +53,23 @@ def build(pod: Obj, observed: Observed, memory: Memory, host_ip: str, now: float
         status["podIPs"] = [{"ip": ip}]
     if (trouble := memory.failed or memory.blocked) is not None:
         status["reason"], status["message"] = trouble
+    if memory.final:
+        _finish(pod, status)
     status["conditions"] = _conditions(pod, observed, memory, status, current, old, now)
     return status
+
+
+def _finish(pod: Obj, status: Obj) -> None:
+    """A pod that is deleted ends as one that is over; containers that it never came to count as lost."""
+    if status["phase"] not in ("Succeeded", "Failed"):
+        status["phase"] = "Failed"
+    inits = {c["name"] for c in pod["spec"].get("initContainers") or () if not is_sidecar(c)}
+    if any(not s["ready"] for s in status.get("initContainerStatuses") or () if s["name"] in inits):
+        return
+    for container in status["containerStatuses"]:
+        if "terminated" not in container["state"]:
+            text = "The container could not be located when the pod was terminated"
+            container["state"] = {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": text}}
 
 
 # -- containers

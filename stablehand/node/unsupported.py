@@ -17,8 +17,6 @@ def unsupported_fields(pod: Obj) -> list[str]:
     if spec.get("resourceClaims"):
         found.append("resourceClaims are ignored: this node has no dynamic resource allocation")
     for container in [*spec["containers"], *(spec.get("initContainers") or ())]:
-        if container.get("volumeDevices"):
-            found.append(f"volumeDevices of container {container['name']!r} are ignored: no block mode volumes here")
         extended = [
             name
             for name in ((container.get("resources") or {}).get("limits") or {})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stablehand.node.upkeep")
 
+_RETRY = 2.0
 _GATHER = 0.1  # a pod's own end takes several notices
 _LINK_NOTICES = (
     netlink.NEW_LINK,
@@ -57,7 +58,7 @@ class Upkeep:
             try:
                 await self._agent.node.network.mend_table()
             except (NodeError, OSError) as e:
-                log.error("%s", e)
+                self._later(self._tables, e)
 
     async def _keep_links(self) -> None:
         while True:
@@ -66,22 +67,22 @@ class Upkeep:
             self._links.clear()
             try:
                 await self._agent.node.network.mend_link()
-            except (NodeError, OSError) as e:
-                log.error("%s", e)
-            here = routes()
-            for worker in list(self._agent.workers.values()):
-                if _has_network(worker) and worker.address() not in here:
-                    await self._mend_pod(worker)
+                here = routes()
+                for worker in list(self._agent.workers.values()):
+                    if _has_network(worker) and worker.address() not in here:
+                        await self._mend_pod(worker)
+            except (NodeError, CriError, OSError) as e:
+                self._later(self._links, e)
+
+    def _later(self, what: asyncio.Event, error: Exception) -> None:
+        log.error("mending the pod network: %s", error)
+        asyncio.get_running_loop().call_later(_RETRY, what.set)
 
     async def _mend_pod(self, worker: PodWorker) -> None:
-        """Gives a pod its route again, or, where its link is gone, a new sandbox."""
+        """Gives a pod its route again, or, where its link is gone, a new sandbox. Raises CriError."""
         sandbox = worker.observed.sandbox
         assert sandbox is not None
-        try:
-            veth = await worker.node.runtime.sandbox_link(sandbox.id)
-        except CriError as e:
-            log.info("link of %s/%s: %s", *worker.key, e.message)
-            return
+        veth = await worker.node.runtime.sandbox_link(sandbox.id)
         if not _has_network(worker) or worker.observed.sandbox is not sandbox or sandbox.ip in routes():
             return
         if await worker.node.network.mend_route(sandbox.ip, veth):

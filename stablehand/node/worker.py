@@ -205,7 +205,10 @@ class PodWorker:
             try:
                 await self._run()
                 return
-            except Exception as e:
+            except (Exception, asyncio.CancelledError) as e:
+                task = asyncio.current_task()
+                if isinstance(e, asyncio.CancelledError) and (task is None or task.cancelling()):
+                    raise
                 # A fault of ours must not lose the pod: what runs is taken up again, as after a restart.
                 log.exception("worker of %s/%s failed", *self.key)
                 self.node.event(self.pod, "Warning", "NodeAgentError", f"node agent failed on this pod: {e!r}")
@@ -230,7 +233,7 @@ class PodWorker:
                 self._take_up()
                 await starter.reopen_ports(self)
             if not self._ending_due():
-                self._admit()
+                await self._admit()
         while True:
             self._wake.clear()
             if self._ending_due():
@@ -243,12 +246,13 @@ class PodWorker:
     def _ending_due(self) -> bool:
         return self.gone or bool(self.pod["metadata"].get("deletionTimestamp"))
 
-    def _admit(self) -> None:
+    async def _admit(self) -> None:
         """Takes the pod, or refuses it for good. One that had containers here was taken already."""
         refused = None
         if not self.adopted and not (self.pod.get("status") or {}).get("containerStatuses"):
             refused = pressure_refusal(self.pod, self.agent.pressure.conditions())
             refused = refused or admit.refusal(self.pod, self.agent.neighbours(self), self.node.allocatable())
+            refused = refused or await self.agent.misplaced(self)
         if refused is None:
             self.memory.blocked = admit.obstacle(self.pod, apparmor=apparmor_enabled())
             if self.memory.blocked is None:
@@ -302,7 +306,8 @@ class PodWorker:
         restartall.take_up(self)
         if not self.memory.allocated and told:
             asked = changes.wanted(self.pod)
-            self.memory.allocated = {n: (told.get(n) or {}).get("resources", r) for n, r in asked.items()}
+            had_all = {**told, changes.WHOLE: status}
+            self.memory.allocated = {n: (had_all.get(n) or {}).get("resources", r) for n, r in asked.items()}
         for name, last in told.items():
             had = last.get("containerID") or (last.get("lastState") or {}).get("terminated")
             self.memory.restarts[name] = (last.get("restartCount") or 0) + (1 if had else 0)
@@ -429,6 +434,7 @@ class PodWorker:
         await ending.unmount(self)
         self.status.stop()
         if not self.gone:
+            self.memory.final = True
             await self.status.write()
             await ending.delete_object(self)
         self.finished = True

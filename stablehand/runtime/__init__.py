@@ -7,6 +7,17 @@ from stablehand.runtime.controller import Controller, Result, Terminal
 from stablehand.runtime.events import EventRecorder
 from stablehand.runtime.expectations import Expectations
 from stablehand.runtime.informer import Informer, Informers
+from stablehand.runtime.newevents import NewEventRecorder
 from stablehand.runtime.queue import WorkQueue
 
-__all__ = ["Controller", "EventRecorder", "Expectations", "Informer", "Informers", "Result", "Terminal", "WorkQueue"]
+__all__ = [
+    "Controller",
+    "EventRecorder",
+    "Expectations",
+    "Informer",
+    "Informers",
+    "NewEventRecorder",
+    "Result",
+    "Terminal",
+    "WorkQueue",
+]

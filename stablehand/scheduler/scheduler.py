@@ -18,7 +18,7 @@ from stablehand.machinery.pods import is_over
 from stablehand.machinery.resources import resource
 from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
-from stablehand.runtime import EventRecorder, Informers
+from stablehand.runtime import Informers, NewEventRecorder
 from stablehand.scheduler.decide import Decision, decide
 from stablehand.scheduler.preemption import is_waiting_for, plan
 from stablehand.scheduler.queue import Key, PodQueue
@@ -59,7 +59,7 @@ class Scheduler:
             self._binder.volumes,
             self._binder.classes,
         ]
-        self.events = EventRecorder(client, name)
+        self.events = NewEventRecorder(client, name)
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._nodes.on_change(self._node_changed)
@@ -173,11 +173,11 @@ class Scheduler:
             self._give_up(key, pod)
         except (ApiError, Unavailable, Unbindable, TimeoutError) as e:
             log.info("binding %s/%s to %s failed: %s", namespace, name, node_name, e)
-            self.events.event(pod, "Warning", "FailedScheduling", f"binding rejected: {e}")
+            self.events.event(pod, "Warning", "FailedScheduling", "Scheduling", f"binding rejected: {e}")
             self._give_up(key, pod)
         else:
             text = f"Successfully assigned {namespace}/{name} to {node_name}"
-            self.events.event(pod, "Normal", "Scheduled", text)
+            self.events.event(pod, "Normal", "Scheduled", "Binding", text)
         finally:
             if choice:
                 self._binder.release(choice)
@@ -213,7 +213,7 @@ class Scheduler:
                 else:
                     note = _preemption_text(decision, helpful=len(decision.helped))
             message = decision.message(note)
-            self.events.event(pod, "Warning", "FailedScheduling", message)
+            self.events.event(pod, "Warning", "FailedScheduling", "Scheduling", message)
             await self._tell(pod, message, nominated)
         except (ApiError, Unavailable) as e:
             log.info("pod %s/%s: %s", *key, e)
@@ -238,7 +238,7 @@ class Scheduler:
             except (NotFound, Conflict):
                 continue
             text = f"Preempted by pod {info.uid} on node {node_name}"
-            self.events.event(victim.pod, "Normal", "Preempted", text)
+            self.events.event(victim.pod, "Normal", "Preempted", "Preempting", text, related=info.pod)
 
     async def _tell(self, pod: Obj, message: str, nominated: str | None) -> None:
         """Writes why the pod has no node into its conditions, where that is news."""

@@ -71,7 +71,7 @@ class Api:
                 context.load_cert_chain(pem.name)
         else:
             self.headers["Authorization"] = f"Bearer {token}"
-        self.server, self.kubeconfig = cluster["server"], kubeconfig
+        self.server, self.kubeconfig, self.context = cluster["server"], kubeconfig, context
         self.pool = urllib3.PoolManager(ssl_context=context, maxsize=16, retries=False)
 
     def call(

@@ -127,8 +127,8 @@ def first(status: Obj, field: str = "containerStatuses") -> Obj:
     return found
 
 
-def running_node(folder: Path, bridge: str, cidr: str, port: int) -> Iterator[NodeCase]:
-    """All parts with the images busybox and httpd, torn down to the last mount and rule."""
+def running_node(folder: Path, bridge: str, cidr: str, port: int, *flags: str) -> Iterator[NodeCase]:
+    """All parts (`flags` to `up`) with the images busybox and httpd, torn down to the last mount and rule."""
     if os.geteuid() != 0:
         pytest.skip("running containers needs root")
     cache, data = ROOT / ".cache" / "images", folder / "data"
@@ -142,7 +142,7 @@ def running_node(folder: Path, bridge: str, cidr: str, port: int) -> Iterator[No
         os.link(cache / f"{image}.tar", data / "node" / "images" / f"{image}.tar")
     where = ["--bridge", bridge, "--pod-cidr", cidr]
     try:
-        yield NodeCase(Cluster(data, *where, "--kubelet-port", str(port)))
+        yield NodeCase(Cluster(data, *where, "--kubelet-port", str(port), *flags))
     finally:
         command = [sys.executable, "-m", "stablehand", "down", "--pods", "--data-dir", str(data), *where]
         subprocess.run(command, check=True, timeout=120)

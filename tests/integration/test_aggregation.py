@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -15,9 +16,18 @@ import pytest
 
 from stablehand.launch.pki import Pki
 from tests.integration.conftest import Cluster
+from tests.integration.hollow import Api
 
 GROUP = "sample.stablehand.dev"
 BASE = f"/apis/{GROUP}/v1"
+LISTS = {
+    "operationId": "listThings", "x-kubernetes-action": "list", "responses": {"200": {"description": "OK"}},
+    "x-kubernetes-group-version-kind": {"group": GROUP, "version": "v1", "kind": "Thing"},
+}  # fmt: skip
+THING = {
+    "type": "object", "properties": {"size": {"type": "integer", "description": "how big"}},
+    "x-kubernetes-group-version-kind": [{"group": GROUP, "version": "v1", "kind": "Thing"}],
+}  # fmt: skip
 
 
 class Sample:
@@ -42,10 +52,33 @@ class Sample:
                 "kind": "ThingList", "apiVersion": f"{GROUP}/v1", "metadata": {"resourceVersion": "1"},
                 "items": [{"kind": "Thing", "apiVersion": f"{GROUP}/v1", "metadata": {"name": "one"}}],
             },
+            "/openapi/v3": {"paths": {BASE[1:]: {"serverRelativeURL": f"/openapi/v3{BASE}?hash=ABC"}}},
+            f"/openapi/v3{BASE}": {
+                "openapi": "3.0.0", "components": {"schemas": {"dev.Thing": THING}},
+                "paths": {f"{BASE}/namespaces/{{namespace}}/things": {"get": LISTS}},
+            },
+            "/openapi/v2": {
+                "swagger": "2.0", "definitions": {"dev.Thing": THING},
+                "paths": {f"{BASE}/things": {"get": {"operationId": "listThings", "responses": {"200": {}}}}, "/x": {}},
+            },
         }  # fmt: skip
 
         class Handler(BaseHTTPRequestHandler):
+            def upgrade(self) -> None:
+                """Says who asks, then echoes."""
+                self.send_response(101)
+                self.send_header("Upgrade", self.headers["Upgrade"])
+                self.send_header("Connection", "Upgrade")
+                self.end_headers()
+                asker = {k: self.headers[k] for k in ("X-Remote-User", "Authorization", "Impersonate-User")}
+                self.wfile.write(json.dumps(asker).encode() + b"\n")
+                while line := self.rfile.readline():
+                    self.wfile.write(line)
+                self.close_connection = True
+
             def do_GET(self) -> None:
+                if "Upgrade" in self.headers:
+                    return self.upgrade()
                 assert isinstance(self.connection, ssl.SSLSocket)
                 subject = dict(pair[0] for pair in (self.connection.getpeercert() or {}).get("subject", ()))  # type: ignore[misc]
                 if subject.get("commonName") == "front-proxy-client":
@@ -108,8 +141,40 @@ def test_an_aggregated_api_is_found_and_used(control_plane: Cluster, sample: Sam
     assert {"kubernetes-admin", "admin"} & {u or "" for u in sample.users} or len(sample.users) > 1
     refused = c.kubectl("get", "things", "--as", "jane", check=False).stderr
     assert 'User "jane" cannot list resource "things"' in refused
+    _documents(c)
+    _upgraded(Api(c.data_dir / "kubeconfig.yaml"))
     c.kubectl("delete", "svc", "sample")
     c.until(lambda: available().get("status") == "False")
+
+
+def _documents(c: Cluster) -> None:
+    """The server's OpenAPI documents are there under ours."""
+    index = json.loads(c.kubectl("get", "--raw", "/openapi/v3").stdout)["paths"]
+    where = index[BASE[1:]]["serverRelativeURL"]
+    assert where == f"/openapi/v3{BASE}?hash=ABC"
+    assert json.loads(c.kubectl("get", "--raw", where).stdout)["components"]["schemas"] == {"dev.Thing": THING}
+    merged = json.loads(c.kubectl("get", "--raw", "/openapi/v2").stdout)
+    assert merged["definitions"]["dev.Thing"] == THING and "/x" not in merged["paths"]
+    assert merged["paths"][f"{BASE}/things"]["get"]["operationId"] == "listThings"
+    assert "size" in c.kubectl("explain", "things.size").stdout
+
+
+def _upgraded(api: Api) -> None:
+    """A connection that becomes something else is carried through, under the name of who asks."""
+    host, port = api.server.removeprefix("https://").split(":")
+    plain = socket.create_connection((host, int(port)), timeout=10)
+    with api.context.wrap_socket(plain, server_hostname=host) as wire:
+        head = f"GET {BASE}/namespaces/default/things/one/stream HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n"
+        wire.sendall((head + "Upgrade: SPDY/3.1\r\nX-Remote-User: root\r\n\r\n").encode())
+        stream = wire.makefile("rb")
+        assert b" 101 " in stream.readline()
+        while stream.readline().strip():
+            pass
+        asker = json.loads(stream.readline())
+        assert asker["X-Remote-User"] not in (None, "root") and asker["Authorization"] is None
+        for line in (b"hello\n", b"again\n"):
+            wire.sendall(line)
+            assert stream.readline() == line
 
 
 def test_what_is_served_here_is_registered_as_local(control_plane: Cluster) -> None:

@@ -128,8 +128,7 @@ def test_a_timeout_that_is_none(control_plane: Cluster) -> None:
 
 
 def test_what_has_no_effect_says_so(control_plane: Cluster) -> None:
-    spec = "spec: {type: Limited, limited: {nominalConcurrencyShares: 1, limitResponse: {type: Reject}}}"
-    level = f"apiVersion: flowcontrol.apiserver.k8s.io/v1\nkind: PriorityLevelConfiguration\nmetadata: {{name: idle}}\n{spec}\n"
-    told = control_plane.kubectl("apply", "-f", "-", stdin=level).stderr
-    assert "Warning: PriorityLevelConfiguration has no effect in Stablehand" in told
-    control_plane.kubectl("delete", "prioritylevelconfiguration", "idle")
+    driver = "apiVersion: storage.k8s.io/v1\nkind: CSIDriver\nmetadata: {name: idle.example.com}\nspec: {}\n"
+    told = control_plane.kubectl("apply", "-f", "-", stdin=driver).stderr
+    assert "Warning: CSIDriver has no effect in Stablehand" in told
+    control_plane.kubectl("delete", "csidriver", "idle.example.com")

@@ -44,6 +44,7 @@ def default_chain(core: Core) -> AdmissionChain:
         rbac,
         serviceaccounts,
         storage,
+        topology,
     )
     from stablehand.apiserver.admission.policies.plugin import Policies
     from stablehand.apiserver.admission.webhooks.plugin import Webhooks
@@ -59,6 +60,7 @@ def default_chain(core: Core) -> AdmissionChain:
             pods.runtime_class,
             pods.default_tolerations,
             pods.mirror_limits,
+            topology.label,
             storage.default_class,
             storage.protection_finalizers,
             certificates.requester,

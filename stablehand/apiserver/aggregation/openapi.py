@@ -152,9 +152,19 @@ def from_v2(doc: Obj, at: GroupVersion) -> Obj:
     return {
         "openapi": "3.0.0",
         "info": info,
-        "paths": {},
+        "paths": {
+            path: {method: {"operationId": op.get("operationId", ""), **_marks(op)} for method, op in item.items()}
+            for path, item in (doc.get("paths") or {}).items()
+        },
         "components": {"schemas": {k: _schema(v) for k, v in (doc.get("definitions") or {}).items()}},
     }
+
+
+def _marks(operation: Obj) -> Obj:
+    """What says of an operation which kind it is of, and its answers without their schemas."""
+    marks = {k: v for k, v in operation.items() if k.startswith("x-kubernetes-")}
+    answers = {code: {"description": answer["description"]} for code, answer in operation["responses"].items()}
+    return {**marks, "responses": answers}
 
 
 def _schema(node: Any) -> Any:

@@ -42,6 +42,9 @@ class NodePorts:
             }
         return self._pending.get(port) or self._stored.get(port)
 
+    def is_free(self, number: int, protocol: str) -> bool:
+        return self._holder((number, protocol)) is None
+
     def take(self, number: int, protocol: str, owner: str) -> None:
         """Holds a port for a Service until `settle`. Raises Refused."""
         if not self._low <= number <= self._high:

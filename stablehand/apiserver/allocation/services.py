@@ -98,7 +98,10 @@ class ServiceAllocator:
                 if not port.get("nodePort"):
                     continue
             number = port.get("nodePort") or before.get((port.get("port"), protocol))
-            # Two ports of one Service may share a number, if they differ in protocol.
+            # Two ports of one Service may share a number, if they differ in protocol; in a new Service, those of one
+            # port number do (TCP and UDP of one server).
+            if not number and old is None:
+                number = self._shared(spec["ports"], port)
             if number:
                 self._take(service, number, protocol, f"spec.ports[{index}].nodePort")
             else:
@@ -109,6 +112,16 @@ class ServiceAllocator:
                 self._take(service, spec["healthCheckNodePort"], "TCP", "spec.healthCheckNodePort")
             else:
                 spec["healthCheckNodePort"] = self.ports.take_any("TCP", owner)
+
+    def _shared(self, ports_: list[Obj], port: Obj) -> int:
+        """The node port that another protocol has for the same port number, if it can be had for this one too."""
+        protocol = port.get("protocol") or "TCP"
+        for other in ports_:
+            number = other.get("nodePort") or 0
+            if number and other.get("port") == port.get("port") and (other.get("protocol") or "TCP") != protocol:
+                if self.ports.is_free(number, protocol):
+                    return int(number)
+        return 0
 
     def _take(self, service: Obj, number: int, protocol: str, field: str) -> None:
         try:

@@ -33,7 +33,8 @@ class FlowControl:
         self._uids: dict[str, str] = {}
         self._cache: dict[tuple[object, ...], Place | None] = {}
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Takes in what changed of the schemas and levels."""
         version = self._schemas.version + self._levels.version
         if version == self._version and len(self._cache) < _CACHE:
             return
@@ -52,7 +53,7 @@ class FlowControl:
         """None for what is never held back: streams, which run long."""
         if info.subresource in _STREAMED:
             return None
-        self._refresh()
+        self.refresh()
         where = (info.group, info.plural, info.subresource, info.namespace) if info.is_resource else (info.path,)
         key = (user.name, user.groups, info.verb, info.is_resource, *where)
         try:

@@ -20,7 +20,6 @@ from stablehand.store.contract import RevisionMismatch, WriteFailed
 log = logging.getLogger("stablehand.apiserver")
 
 _PREFIX = f"{objects.GROUP}/"
-_DANGLING = "Dangling"
 
 
 class Keeper:
@@ -82,24 +81,15 @@ class Keeper:
         levels = storage.collection(objects.LEVELS)
         for key, entry in list(collection.ordered()):
             level = (entry.obj["spec"].get("priorityLevelConfiguration") or {}).get("name") or ""
-            condition = dangling(level, levels.get(("", level)) is not None)
+            condition = objects.dangling(level, levels.get(("", level)) is not None)
             before = (entry.obj.get("status") or {}).get("conditions") or []
-            old: Obj = next((c for c in before if c.get("type") == _DANGLING), {})
+            old: Obj = next((c for c in before if c.get("type") == objects.DANGLING), {})
             if all(old.get(k) == v for k, v in condition.items()):
                 continue
             same = old.get("status") == condition["status"]
             since = old["lastTransitionTime"] if same else format_time(self._core.clock())
             obj = copy_object(entry.obj)
-            others = [c for c in before if c.get("type") != _DANGLING]
+            others = [c for c in before if c.get("type") != objects.DANGLING]
             obj["status"] = {**(obj.get("status") or {})}
             obj["status"]["conditions"] = [*others, {**condition, "lastTransitionTime": since}]
             await storage.put(collection, key, obj, entry.revision)
-
-
-def dangling(level: str, exists: bool) -> Obj:
-    """The condition of a FlowSchema that names `level`, without its time."""
-    where = f'This FlowSchema references the PriorityLevelConfiguration object named "{level}"'
-    if exists:
-        return {"type": _DANGLING, "status": "False", "reason": "Found", "message": f"{where} and it exists"}
-    text = f"{where} but there is no such object"
-    return {"type": _DANGLING, "status": "True", "reason": "NotFound", "message": text}

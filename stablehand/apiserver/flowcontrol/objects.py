@@ -12,6 +12,7 @@ GROUP = "flowcontrol.apiserver.k8s.io"
 SCHEMAS = resource(f"flowschemas.{GROUP}")
 LEVELS = resource(f"prioritylevelconfigurations.{GROUP}")
 MANDATORY = ("exempt", "catch-all")
+DANGLING = "Dangling"
 AUTO_UPDATE = "apf.kubernetes.io/autoupdate-spec"
 
 _ALL_RESOURCES: Obj = {
@@ -122,18 +123,31 @@ def fixed_spec(res_key: str, name: str) -> Any:
     return (_LEVEL_SPECS if res_key == LEVELS.key else _SCHEMA_SPECS)[name]
 
 
-def made(res: Resource, name: str) -> Obj:
-    """The object as it is first created."""
+def dangling(level: str, exists: bool) -> Obj:
+    """The condition of a FlowSchema that names `level`, without its time."""
+    where = f'This FlowSchema references the PriorityLevelConfiguration object named "{level}"'
+    if exists:
+        return {"type": DANGLING, "status": "False", "reason": "Found", "message": f"{where} and it exists"}
+    text = f"{where} but there is no such object"
+    return {"type": DANGLING, "status": "True", "reason": "NotFound", "message": text}
+
+
+def made(res: Resource, name: str, now: str = "") -> Obj:
+    """The object as it is first created; with `now`, a FlowSchema tells that its level exists."""
+    status: Obj = {}
+    if now and res is SCHEMAS:
+        level = _SCHEMA_SPECS[name]["priorityLevelConfiguration"]["name"]
+        status["conditions"] = [{**dangling(level, True), "lastTransitionTime": now}]
     return {
         "kind": res.kind,
         "apiVersion": res.api_version,
         "metadata": {"name": name, "generation": 1, "annotations": {AUTO_UPDATE: "true"}},
         "spec": specs(res)[name],
-        "status": {},
+        "status": status,
     }
 
 
-def all_objects() -> Iterator[tuple[Resource, Obj]]:
+def all_objects(now: str = "") -> Iterator[tuple[Resource, Obj]]:
     for res in (LEVELS, SCHEMAS):
         for name in specs(res):
-            yield res, made(res, name)
+            yield res, made(res, name, now)

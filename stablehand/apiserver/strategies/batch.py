@@ -7,11 +7,12 @@ import re
 from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy
 from stablehand.apiserver.strategies.jobpolicies import validate_policies
+from stablehand.apiserver.strategies.jobstatus import validate_status
 from stablehand.apiserver.strategies.metadata import immutable, validate_labels
 from stablehand.apiserver.strategies.poddefaults import default_template
 from stablehand.apiserver.strategies.podspec import template_labels_match, validate_template
-from stablehand.apiserver.strategies.workloads import LABELS_MISMATCH, counters
-from stablehand.machinery.fielderrors import FieldError, invalid, required
+from stablehand.apiserver.strategies.workloads import LABELS_MISMATCH
+from stablehand.machinery.fielderrors import FieldError, invalid, not_supported, required
 from stablehand.machinery.types import Obj
 
 UID_LABEL = "batch.kubernetes.io/controller-uid"
@@ -71,10 +72,13 @@ class JobStrategy(Strategy):
     def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:
         spec, before = new["spec"], old["spec"]
         errors = self.validate(new)
-        elastic = spec.get("completionMode") == "Indexed" and spec.get("completions") == spec.get("parallelism")
-        keys = ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
-        if not elastic:
-            keys.insert(0, "completions")
+        completions = spec.get("completions")
+        if spec.get("completionMode") != "Indexed":
+            errors.extend(immutable(completions, before.get("completions"), "spec.completions"))
+        elif completions not in (None, before.get("completions")) and completions != spec.get("parallelism"):
+            text = "can only be modified in tandem with spec.parallelism"
+            errors.append(invalid("spec.completions", completions, text))
+        keys = ("selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
         for key in keys:
             errors.extend(immutable(spec.get(key), before.get(key), f"spec.{key}"))
         template, old_template = spec["template"], before["template"]
@@ -86,7 +90,7 @@ class JobStrategy(Strategy):
         return errors
 
     def validate_status(self, new: Obj, old: Obj) -> list[FieldError]:
-        return counters(new.get("status") or {}, ("active", "succeeded", "failed", "ready", "terminating"))
+        return validate_status(new, old)
 
 
 def _without_directives(template: Obj) -> Obj:
@@ -162,8 +166,11 @@ class CronJobStrategy(Strategy):
         labels = (job.get("metadata") or {}).get("labels") or {}
         errors.extend(validate_labels(labels, "spec.jobTemplate.metadata.labels"))
         if (job["spec"] or {}).get("manualSelector"):
-            text = 'Unsupported value: true: supported values: ""'
-            errors.append(invalid("spec.jobTemplate.spec.manualSelector", True, text))
+            where = "spec.jobTemplate.spec.manualSelector"
+            errors.append(not_supported(where, True, ("nil", "false")))
+        if job["spec"].get("selector") is not None:
+            text = "`selector` will be auto-generated"
+            errors.append(invalid("spec.jobTemplate.spec.selector", job["spec"]["selector"], text))
         return errors + validate_job_spec(job["spec"], "spec.jobTemplate.spec")
 
 

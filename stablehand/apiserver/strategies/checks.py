@@ -5,6 +5,7 @@ Each answers a list of FieldErrors for the path it is given.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -103,6 +104,47 @@ def duplicates(values: Iterable[Any]) -> set[int]:
             found.add(index)
         seen.add(value)
     return found
+
+
+def cidr(text: str, path: str) -> list[FieldError]:
+    try:
+        if "/" not in text:
+            raise ValueError
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return [invalid(path, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")]
+    return []
+
+
+def usable_address(text: str, path: str) -> list[FieldError]:
+    """An address that something else can be reached at (ValidateEndpointIP)."""
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return [invalid(path, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
+    if ip.is_unspecified:
+        return [invalid(path, text, f"may not be unspecified ({text})")]
+    if ip.is_loopback:
+        return [invalid(path, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
+    if ip.is_link_local:
+        return [invalid(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
+    if ip.is_multicast and (
+        (ip.version == 4 and int(ip) >> 8 == 0xE00000) or (ip.version == 6 and int(ip) >> 112 == 0xFF02)
+    ):
+        return [invalid(path, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")]
+    return []
+
+
+def load_balancer_address(one: Obj, path: str) -> list[FieldError]:
+    """One ingress point of a Service's or an Ingress's status."""
+    errors: list[FieldError] = []
+    if ip := one.get("ip"):
+        errors.extend(named(ip, names.ip_address, f"{path}.ip"))
+    if host := one.get("hostname"):
+        errors.extend(named(host, names.dns1123_subdomain, f"{path}.hostname"))
+        if not names.ip_address(host):
+            errors.append(invalid(f"{path}.hostname", host, "must be a DNS name, not an IP address"))
+    return errors
 
 
 # --- resources --------------------------------------------------------------------------------------------------

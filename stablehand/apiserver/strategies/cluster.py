@@ -8,7 +8,7 @@ from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy, keep
 from stablehand.apiserver.strategies.metadata import label_name
 from stablehand.apiserver.strategies.podspec import EFFECTS
-from stablehand.machinery import names
+from stablehand.machinery import names, quantity
 from stablehand.machinery.fielderrors import FieldError, duplicate, forbidden, invalid, not_supported, required
 from stablehand.machinery.types import Obj
 
@@ -72,7 +72,29 @@ class NodeStrategy(Strategy):
             status["allocatable"] = dict(status["capacity"])
 
     def validate(self, obj: Obj) -> list[FieldError]:
-        return _taints((obj.get("spec") or {}).get("taints") or [])
+        spec, status = obj.get("spec") or {}, obj.get("status") or {}
+        errors = _taints(spec.get("taints") or [])
+        ranges = spec.get("podCIDRs") or []
+        for index, text in enumerate(ranges):
+            errors.extend(checks.cidr(text, f"spec.podCIDRs[{index}]"))
+        families = [":" in text for text in ranges]
+        if len(ranges) > 2 or len(set(families)) < len(families):
+            text = "may specify no more than one CIDR for each IP family"
+            errors.append(invalid("spec.podCIDRs", ranges, text))
+        for key in ("capacity", "allocatable"):
+            for name, value in (status.get(key) or {}).items():
+                if quantity.parse(value) < 0:
+                    errors.append(invalid(f"status.{key}.{name}", value, checks.NOT_NEGATIVE))
+        return errors
+
+    def validate_status(self, new: Obj, old: Obj) -> list[FieldError]:
+        errors: list[FieldError] = []
+        seen: list[Obj] = []
+        for index, address in enumerate((new.get("status") or {}).get("addresses") or ()):
+            if address in seen:
+                errors.append(duplicate(f"status.addresses[{index}]", address))
+            seen.append(address)
+        return errors
 
     def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:
         errors = self.validate(new)

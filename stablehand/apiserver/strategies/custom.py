@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from stablehand.apiserver.contract import StatusError
+from stablehand.apiserver.registry import version_rank
 from stablehand.apiserver.strategies.base import Strategy, bump_generation, keep
+from stablehand.machinery import schema as schemas
 from stablehand.machinery.fielderrors import (
     NOT_SUPPORTED,
     REQUIRED,
@@ -18,6 +21,7 @@ from stablehand.machinery.fielderrors import (
     invalid,
 )
 from stablehand.machinery.resources import Resource
+from stablehand.machinery.schema import Schema
 from stablehand.machinery.structural import apply_defaults, compile_structural, validate_custom
 from stablehand.machinery.types import Obj
 
@@ -69,6 +73,15 @@ def _published(schema: Obj | None) -> Obj:
     return out
 
 
+def _deprecation(spec: Obj, version: str) -> str:
+    """What a deprecated version's requests are warned of: where there is one, the best version that is not."""
+    group, kind = spec["group"], spec["names"]["kind"]
+    served = [v["name"] for v in spec["versions"] if v.get("served") and not v.get("deprecated")]
+    better = min((name for name in served if version_rank(name) < version_rank(version)), key=version_rank, default="")
+    text = f"{group}/{version} {kind} is deprecated"
+    return f"{text}; use {group}/{better} {kind}" if better else text
+
+
 class CustomStrategy(Strategy):
     """`schema` decodes, `columns` print, `selectable` are the field paths of field selectors, `scale` the paths of
     the scale subresource, `storage_api_version` the apiVersion that objects are stored with, `openapi` the schema that
@@ -87,14 +100,22 @@ class CustomStrategy(Strategy):
         self.columns: list[Obj] = version.get("additionalPrinterColumns") or []
         self.selectable = tuple(f.get("jsonPath", "").lstrip(".") for f in version.get("selectableFields") or ())
         self.scale: Obj | None = (version.get("subresources") or {}).get("scale")
-        stored = next((v["name"] for v in spec["versions"] if v.get("storage")), version["name"])
-        self.storage_api_version = f"{spec['group']}/{stored}"
+        stored = next((v for v in spec["versions"] if v.get("storage")), version)
+        self.storage_api_version = f"{spec['group']}/{stored['name']}"
         conversion = spec.get("conversion") or {}
         self.conversion: Obj | None = conversion.get("webhook") if conversion.get("strategy") == "Webhook" else None
+        # Without a webhook, what is written in another version reads as the stored version's schema has it.
+        self._stored: Schema | None = None
+        if stored["name"] != version["name"] and self.conversion is None:
+            source = (stored.get("schema") or {}).get("openAPIV3Schema")
+            self._stored = compile_structural(source, bool(spec.get("preserveUnknownFields")))
+        self.terminating = any(
+            condition.get("type") == "Terminating" and condition.get("status") == "True"
+            for condition in (crd.get("status") or {}).get("conditions") or ()
+        )
         self.deprecation = ""
         if version.get("deprecated"):
-            text = f"{spec['group']}/{version['name']} {res.kind} is deprecated"
-            self.deprecation = version.get("deprecationWarning") or text
+            self.deprecation = version.get("deprecationWarning") or _deprecation(spec, version["name"])
 
     @cached_property
     def rules(self) -> RuleNode | None:
@@ -119,6 +140,15 @@ class CustomStrategy(Strategy):
 
     def default(self, obj: Obj) -> None:
         apply_defaults(self.schema, obj)
+        if self._stored is not None:
+            schemas.decode(self._stored, obj)
+            apply_defaults(self._stored, obj)
+
+    def prepare_create(self, obj: Obj) -> None:
+        if self.terminating:
+            text = "create not allowed while custom resource definition is terminating"
+            raise StatusError(405, "MethodNotAllowed", text, {"group": self.res.group, "kind": self.res.plural})
+        super().prepare_create(obj)
 
     def initial_status(self, obj: Obj) -> None:
         """A default of the whole status is there from the start, since objects read with their defaults."""
@@ -167,6 +197,5 @@ class CustomStrategy(Strategy):
         return self.warnings(new) + [error.message() for error in self._evaluated(new, old)[1]]
 
     def warnings(self, obj: Obj) -> list[str]:
-        texts = [self.deprecation] if self.deprecation else []
         bare = [f for f in obj["metadata"].get("finalizers") or () if "/" not in f and f not in _STANDARD_FINALIZERS]
-        return texts + [f'metadata.finalizers: "{finalizer}": {_PREFER_DOMAIN}' for finalizer in bare]
+        return [f'metadata.finalizers: "{finalizer}": {_PREFER_DOMAIN}' for finalizer in bare]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy, bump_generation
 from stablehand.apiserver.strategies.metadata import immutable
@@ -13,21 +11,6 @@ from stablehand.machinery.types import Obj
 
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _FAMILIES = ("FQDN", "IPv4", "IPv6")
-
-
-def _usable(text: str, path: str) -> list[FieldError]:
-    """An address that can be an endpoint."""
-    try:
-        ip = ipaddress.ip_address(text)
-    except ValueError:
-        return [invalid(path, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
-    if ip.is_unspecified:
-        return [invalid(path, text, f"may not be unspecified ({text})")]
-    if ip.is_loopback:
-        return [invalid(path, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")]
-    if ip.is_link_local:
-        return [invalid(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")]
-    return []
 
 
 class EndpointsStrategy(Strategy):
@@ -45,7 +28,7 @@ class EndpointsStrategy(Strategy):
                 errors.append(required(path, "must specify `addresses` or `notReadyAddresses`"))
             for key in ("addresses", "notReadyAddresses"):
                 for at, address in enumerate(subset.get(key) or ()):
-                    errors.extend(_usable(address.get("ip") or "", f"{path}.{key}[{at}].ip"))
+                    errors.extend(checks.usable_address(address.get("ip") or "", f"{path}.{key}[{at}].ip"))
                     if host := address.get("hostname"):
                         errors.extend(checks.named(host, names.dns1123_label, f"{path}.{key}[{at}].hostname"))
             ports = subset.get("ports") or []
@@ -100,7 +83,7 @@ class SliceStrategy(Strategy):
                 if family == "FQDN":
                     errors.extend(checks.named(address, names.dns1123_subdomain, where))
                 elif family:
-                    errors.extend(_usable(address, where))
+                    errors.extend(checks.usable_address(address, where))
             if host := endpoint.get("hostname"):
                 errors.extend(checks.named(host, names.dns1123_label, f"{path}.hostname"))
         if len(ports) > 20000:

@@ -11,6 +11,7 @@ from stablehand.machinery import names
 from stablehand.machinery.fielderrors import FieldError, forbidden, invalid, not_supported, required
 from stablehand.machinery.types import Obj
 
+OLD_CLASS = "kubernetes.io/ingress.class"  # the annotation from before there were IngressClasses
 _PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 
@@ -36,8 +37,25 @@ class IngressStrategy(Strategy):
         for index, tls in enumerate(spec.get("tls") or ()):
             for at, host in enumerate(tls.get("hosts") or ()):
                 errors.extend(_host(host, f"spec.tls[{index}].hosts[{at}]"))
+            if secret := tls.get("secretName"):
+                errors.extend(checks.named(secret, names.dns1123_subdomain, f"spec.tls[{index}].secretName"))
         if name := spec.get("ingressClassName"):
             errors.extend(checks.named(name, names.dns1123_subdomain, "spec.ingressClassName"))
+        return errors
+
+    def validate_create(self, obj: Obj) -> list[FieldError]:
+        errors = super().validate_create(obj)
+        old = (obj["metadata"].get("annotations") or {}).get(OLD_CLASS)
+        if old is not None and obj["spec"].get("ingressClassName") is not None:
+            text = "can not be set when the class field is also set"
+            errors.append(invalid(f"annotations.{OLD_CLASS}", old, text))
+        return errors
+
+    def validate_status(self, new: Obj, old: Obj) -> list[FieldError]:
+        errors: list[FieldError] = []
+        for index, one in enumerate(((new.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()):
+            path = f"status.loadBalancer.ingress[{index}]"
+            errors.extend(checks.load_balancer_address(one, path))
         return errors
 
 
@@ -84,7 +102,7 @@ def _backend(backend: Obj, path: str) -> list[FieldError]:
     if service is not None and resource is not None:
         return [invalid(path, "", "cannot set both resource and service backends")]
     if service is None:
-        return []
+        return _local_object(resource or {}, f"{path}.resource")
     errors: list[FieldError] = []
     name = service.get("name") or ""
     if not name:
@@ -102,6 +120,20 @@ def _backend(backend: Obj, path: str) -> list[FieldError]:
         )
     else:
         errors.append(required(path, "port name or number is required"))
+    return errors
+
+
+def _local_object(ref: Obj, path: str) -> list[FieldError]:
+    """A TypedLocalObjectReference, or what an IngressClass's parameters have of one."""
+    errors: list[FieldError] = []
+    if group := ref.get("apiGroup"):
+        errors.extend(checks.named(group, names.dns1123_subdomain, f"{path}.apiGroup"))
+    for key in ("kind", "name"):
+        value = ref.get(key) or ""
+        if not value:
+            errors.append(required(f"{path}.{key}", f"{key} is required"))
+        else:
+            errors.extend(checks.named(value, names.path_segment, f"{path}.{key}"))
     return errors
 
 
@@ -123,14 +155,35 @@ class IngressClassStrategy(Strategy):
             return [required("spec.controller")]
         if len(controller) > 250:
             return [FieldError("FieldValueTooLong", "spec.controller", "", "may not be more than 250 bytes")]
+        errors: list[FieldError] = []
         if "/" not in controller:
             text = 'must be a domain-prefixed path (such as "acme.io/foo")'
-            return [invalid("spec.controller", controller, text)]
-        return []
+            errors.append(invalid("spec.controller", controller, text))
+        if (parameters := obj["spec"].get("parameters")) is not None:
+            errors.extend(_class_parameters(parameters, "spec.parameters"))
+        return errors
 
     def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:
         controller, before = (new.get("spec") or {}).get("controller"), (old.get("spec") or {}).get("controller")
         return self.validate(new) + immutable(controller, before, "spec.controller")
+
+
+def _class_parameters(ref: Obj, path: str) -> list[FieldError]:
+    errors = _local_object(ref, path)
+    scope, namespace = ref.get("scope"), ref.get("namespace")
+    if scope is None:
+        return [*errors, required(f"{path}.scope")]
+    if scope not in ("Cluster", "Namespace"):
+        return [*errors, not_supported(f"{path}.scope", scope, ("Cluster", "Namespace"))]
+    if scope == "Namespace":
+        text = "`parameters.scope` is set to 'Namespace'"
+        if namespace is None or not namespace:
+            errors.append(required(f"{path}.namespace", text))
+        else:
+            errors.extend(checks.named(namespace, names.dns1123_label, f"{path}.namespace"))
+    elif namespace is not None:
+        errors.append(forbidden(f"{path}.namespace", "`parameters.scope` is set to 'Cluster'"))
+    return errors
 
 
 class NetworkPolicyStrategy(Strategy):
@@ -154,6 +207,10 @@ class NetworkPolicyStrategy(Strategy):
                     errors.extend(_policy_port(port, f"{path}.ports[{at}]"))
                 for at, peer in enumerate(rule.get(side) or ()):
                     errors.extend(_peer(peer, f"{path}.{side}[{at}]"))
+        if len(spec.get("policyTypes") or ()) > 2:
+            text = "may not specify more than two policyTypes"
+            errors.append(invalid("spec.policyTypes", spec["policyTypes"], text))
+            return errors
         for index, kind in enumerate(spec.get("policyTypes") or ()):
             if kind not in ("Egress", "Ingress"):
                 errors.append(not_supported(f"spec.policyTypes[{index}]", kind, ("Egress", "Ingress")))
@@ -186,14 +243,27 @@ def _peer(peer: Obj, path: str) -> list[FieldError]:
     elif block is not None:
         if len([key for key in peer if peer[key] is not None]) > 1:
             errors.append(forbidden(path, "may not specify both ipBlock and another peer"))
-        for value, where in [
-            (block.get("cidr") or "", f"{path}.ipBlock.cidr"),
-            *((e, f"{path}.ipBlock.except[{i}]") for i, e in enumerate(block.get("except") or ())),
-        ]:
-            try:
-                ipaddress.ip_network(value, strict=False)
-            except ValueError:
-                errors.append(invalid(where, value, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
+        errors.extend(_block(block, f"{path}.ipBlock"))
+    return errors
+
+
+def _block(block: Obj, path: str) -> list[FieldError]:
+    cidr = block.get("cidr") or ""
+    if not cidr:
+        return [required(f"{path}.cidr")]
+    errors = checks.cidr(cidr, f"{path}.cidr")
+    if errors:
+        return errors
+    whole = ipaddress.ip_network(cidr, strict=False)
+    for index, text in enumerate(block.get("except") or ()):
+        where = f"{path}.except[{index}]"
+        found = checks.cidr(text, where)
+        errors.extend(found)
+        if found:
+            continue
+        part = ipaddress.ip_network(text, strict=False)
+        if part.version != whole.version or part == whole or not part.subnet_of(whole):  # type: ignore[arg-type]
+            errors.append(invalid(where, text, "must be a strict subset of `cidr`"))
     return errors
 
 

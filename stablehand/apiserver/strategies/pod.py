@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ import orjson
 from stablehand.apiserver.strategies.base import Strategy, bump_generation, keep
 from stablehand.apiserver.strategies.poddefaults import default_pod, default_pod_spec
 from stablehand.apiserver.strategies.podspec import validate_pod_spec
+from stablehand.apiserver.strategies.podstatus import validate_status
 from stablehand.machinery import quantity
 from stablehand.machinery.fielderrors import FieldError, forbidden, invalid
 from stablehand.machinery.types import Obj
@@ -21,12 +23,13 @@ _UPDATABLE = (
 
 
 def qos_class(spec: Obj) -> str:
-    """BestEffort, Burstable or Guaranteed, from cpu and memory of all containers."""
+    """BestEffort, Burstable or Guaranteed, from cpu and memory of the pod as a whole, or else of all containers."""
     requests: dict[str, Any] = {}
     limits: dict[str, Any] = {}
     guaranteed = True
-    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
-        resources = container.get("resources") or {}
+    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    for owner in [spec] if spec.get("resources") else containers:
+        resources = owner.get("resources") or {}
         for name, value in (resources.get("requests") or {}).items():
             if name in ("cpu", "memory") and (number := quantity.parse(value)) > 0:
                 requests[name] = requests.get(name, 0) + number
@@ -77,6 +80,8 @@ class PodStrategy(Strategy):
         if subresource == "ephemeralcontainers":
             keep(spec, sent, "ephemeralContainers")
         elif subresource == "resize":
+            if spec.get("resources") and "resources" in sent:
+                spec["resources"] = sent["resources"]
             for key in ("containers", "initContainers"):
                 wanted = {c.get("name"): c for c in sent.get(key) or ()}
                 if key in spec:
@@ -100,6 +105,9 @@ class PodStrategy(Strategy):
         if new["spec"] == old["spec"]:
             return []
         return _validate_update(new["spec"], old["spec"])
+
+    def validate_status(self, new: Obj, old: Obj) -> list[FieldError]:
+        return validate_status(new, old)
 
     def validate_subresource(self, new: Obj, old: Obj, subresource: str) -> list[FieldError]:
         errors = validate_pod_spec(new["spec"], "spec", is_pod=True)
@@ -142,14 +150,19 @@ def _validate_resize(new: Obj, old: Obj) -> list[FieldError]:
                 text = "resources for non-sidecar init containers are immutable"
                 errors.append(forbidden(path, text))
                 continue
-            for kind in ("limits", "requests"):
-                after, earlier = wanted.get(kind) or {}, had.get(kind) or {}
-                if any(name in earlier and name not in after for name in ("cpu", "memory")):
-                    errors.append(forbidden(f"{path}.{kind}", f"resource {kind} cannot be removed"))
-                others = {*after, *earlier} - {"cpu", "memory"}
-                if any(after.get(name) != earlier.get(name) for name in others):
-                    errors.append(forbidden("spec", "only cpu and memory resources are mutable"))
+            errors.extend(_resizable(path, wanted, had))
+    errors.extend(_resizable("spec.resources", new.get("resources") or {}, old.get("resources") or {}))
     return errors
+
+
+def _resizable(path: str, wanted: Obj, had: Obj) -> Iterator[FieldError]:
+    for kind in ("limits", "requests"):
+        after, earlier = wanted.get(kind) or {}, had.get(kind) or {}
+        if any(name in earlier and name not in after for name in ("cpu", "memory")):
+            yield forbidden(f"{path}.{kind}", f"resource {kind} cannot be removed")
+        others = {*after, *earlier} - {"cpu", "memory"}
+        if any(after.get(name) != earlier.get(name) for name in others):
+            yield forbidden("spec", "only cpu and memory resources are mutable")
 
 
 def _validate_update(new: Obj, old: Obj) -> list[FieldError]:

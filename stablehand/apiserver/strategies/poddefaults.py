@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from stablehand.apiserver.strategies.podgates import drop_disabled
+from stablehand.machinery.podresources import format_amount, pod_requests
 from stablehand.machinery.types import Obj
 
 _ZERO_SPEC = ("nodeName", "hostname", "subdomain", "priorityClassName", "hostNetwork", "hostPID", "hostIPC")
@@ -54,8 +55,11 @@ def default_pod_spec(spec: Obj) -> None:
 
 def default_pod(spec: Obj) -> None:
     """What only pods get, not templates."""
+    if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
+        spec["terminationGracePeriodSeconds"] = 1
     if "enableServiceLinks" not in spec:
         spec["enableServiceLinks"] = True
+    _default_requests(spec)
     for key in ("containers", "initContainers"):
         for container in spec.get(key) or ():
             resources = container.get("resources")
@@ -67,6 +71,23 @@ def default_pod(spec: Obj) -> None:
             if spec.get("hostNetwork"):
                 for port in container.get("ports") or ():
                     port.setdefault("hostPort", port.get("containerPort"))
+
+
+def _default_requests(spec: Obj) -> None:
+    """The requests of a pod with limits of its own: what its containers ask for together, else what it is limited to."""
+    resources = spec.get("resources") or {}
+    if not resources.get("limits"):
+        return
+    together = pod_requests({key: spec[key] for key in ("containers", "initContainers") if key in spec})
+    found = dict(resources.get("requests") or {})
+    for name, limit in resources["limits"].items():
+        if name not in found and (name in ("cpu", "memory") or name.startswith("hugepages-")):
+            asked = together.get(name)
+            found[name] = limit if asked is None else format_amount(name, asked)
+    for name in ("cpu", "memory"):
+        if name not in found and name in together:
+            found[name] = format_amount(name, together[name])
+    resources["requests"] = found
 
 
 def pull_policy(image: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.containers import user_ids, validate_containers
 from stablehand.apiserver.strategies.metadata import validate_annotations, validate_labels
+from stablehand.apiserver.strategies.podcross import validate_together
+from stablehand.apiserver.strategies.podhost import validate_host
 from stablehand.apiserver.strategies.podvolumes import validate_volumes
 from stablehand.machinery import names
 from stablehand.machinery.fielderrors import FieldError, duplicate, forbidden, invalid, not_supported, required
@@ -33,6 +35,7 @@ def validate_template(template: Obj, path: str) -> list[FieldError]:
 def validate_pod_spec(spec: Obj, path: str, *, is_pod: bool) -> list[FieldError]:
     volumes, errors = validate_volumes(spec.get("volumes") or [], f"{path}.volumes")
     errors.extend(validate_containers(spec, path, volumes, is_pod=is_pod))
+    errors.extend(validate_together(spec, path))
     errors.extend(checks.one_of(spec.get("restartPolicy"), RESTART_POLICIES, f"{path}.restartPolicy"))
     errors.extend(checks.one_of(spec.get("dnsPolicy"), DNS_POLICIES, f"{path}.dnsPolicy"))
     if selector := spec.get("nodeSelector"):
@@ -45,6 +48,7 @@ def validate_pod_spec(spec: Obj, path: str, *, is_pod: bool) -> list[FieldError]
     if affinity := spec.get("affinity"):
         errors.extend(_affinity(affinity, f"{path}.affinity"))
     errors.extend(_dns_config(spec, path))
+    errors.extend(validate_host(spec, path))
     if tolerations := spec.get("tolerations"):
         errors.extend(validate_tolerations(tolerations, f"{path}.tolerations"))
     if constraints := spec.get("topologySpreadConstraints"):
@@ -92,6 +96,8 @@ def _pod_security(context: Obj, path: str) -> list[FieldError]:
         errors.extend(checks.between(group, 0, _MAX_INT32, f"{path}.supplementalGroups[{index}]"))
     allowed = ("Always", "OnRootMismatch")
     errors.extend(checks.optional_one_of(context.get("fsGroupChangePolicy"), allowed, f"{path}.fsGroupChangePolicy"))
+    policy = context.get("supplementalGroupsPolicy")
+    errors.extend(checks.optional_one_of(policy, ("Merge", "Strict"), f"{path}.supplementalGroupsPolicy"))
     for index, sysctl in enumerate(context.get("sysctls") or ()):
         where, name = f"{path}.sysctls[{index}].name", sysctl.get("name") or ""
         if not name:
@@ -120,6 +126,11 @@ def _dns_config(spec: Obj, path: str) -> list[FieldError]:
             errors.extend(checks.named(server, names.ip_address, f"{path}.dnsConfig.nameservers[{index}]"))
         if len(searches) > 32:
             errors.append(invalid(f"{path}.dnsConfig.searches", searches, "must not have more than 32 search paths"))
+        for index, search in enumerate(searches):
+            # Underscores, and a single dot, are in use: "_tcp.example.com", ".".
+            plain = search.removesuffix(".").replace("_", "a")
+            found = names.dns1123_subdomain(plain) if search != "." else []
+            errors.extend(invalid(f"{path}.dnsConfig.searches[{index}]", search, text) for text in found)
         for index, option in enumerate(config.get("options") or ()):
             if not option.get("name"):
                 errors.append(required(f"{path}.dnsConfig.options[{index}]", "must not be empty"))
@@ -169,6 +180,17 @@ def _spread(constraints: list[Obj], path: str) -> list[FieldError]:
         least = one.get("minDomains")
         if least is not None and least <= 0:
             errors.append(invalid(f"{where}.minDomains", least, "must be greater than 0"))
+        if least is not None and one.get("whenUnsatisfiable") not in (None, "", "DoNotSchedule"):
+            text = "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not " + str(one["whenUnsatisfiable"])
+            errors.append(invalid(f"{where}.minDomains", least, text))
+        for key in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
+            errors.extend(checks.optional_one_of(one.get(key), ("Honor", "Ignore"), f"{where}.{key}"))
+        keys = one.get("matchLabelKeys") or []
+        if keys and one.get("labelSelector") is None:
+            text = "must not be specified when labelSelector is not set"
+            errors.append(forbidden(f"{where}.matchLabelKeys", text))
+        for at, label in enumerate(keys):
+            errors.extend(checks.named(label, names.qualified_name, f"{where}.matchLabelKeys[{at}]"))
     pairs = [(c.get("topologyKey"), c.get("whenUnsatisfiable")) for c in constraints]
     for index in sorted(checks.duplicates(pairs)):
         shown = f"{{{pairs[index][0]}, {pairs[index][1]}}}"

@@ -9,6 +9,7 @@ from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy, bump_generation, keep
 from stablehand.apiserver.strategies.metadata import path_name
 from stablehand.apiserver.strategies.webhookclients import check_client
+from stablehand.apiserver.strategies.webhookrules import validate_hook
 from stablehand.machinery import names
 from stablehand.machinery.fielderrors import FieldError, duplicate, forbidden, invalid, required
 from stablehand.machinery.times import format_time
@@ -226,6 +227,7 @@ class WebhookStrategy(Strategy):
             if seconds is not None and not 1 <= seconds <= 30:
                 text = "the timeout value must be between 1 and 30 seconds"
                 errors.append(invalid(f"{path}.timeoutSeconds", seconds, text))
+            errors.extend(validate_hook(hook, path))
             errors.extend(check_client(hook.get("clientConfig") or {}, f"{path}.clientConfig"))
             errors.extend(checks.label_selector(hook.get("namespaceSelector"), f"{path}.namespaceSelector"))
             errors.extend(checks.label_selector(hook.get("objectSelector"), f"{path}.objectSelector"))

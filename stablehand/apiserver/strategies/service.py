@@ -15,6 +15,9 @@ TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _WITH_IP = ("ClusterIP", "LoadBalancer", "NodePort")
 _WITH_NODE_PORT = ("LoadBalancer", "NodePort")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
+_IP_FAMILIES = ("IPv4", "IPv6")
+_FAMILY_POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
+TRAFFIC = ("PreferClose", "PreferSameNode", "PreferSameZone")
 
 
 def _type(spec: Obj) -> str:
@@ -50,6 +53,9 @@ class ServiceStrategy(Strategy):
             spec["internalTrafficPolicy"] = "Cluster"
         if kind == "LoadBalancer":
             spec.setdefault("allocateLoadBalancerNodePorts", True)
+            for one in ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ():
+                if one.get("ip"):
+                    one.setdefault("ipMode", "VIP")
         if spec.get("clusterIP") and not spec.get("clusterIPs"):
             spec["clusterIPs"] = [spec["clusterIP"]]
         elif spec.get("clusterIPs") and not spec.get("clusterIP"):
@@ -114,7 +120,8 @@ class ServiceStrategy(Strategy):
             text = "must be greater than 0 and less than 86400"
             errors.append(invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds, text))
         for index, ip in enumerate(spec.get("externalIPs") or ()):
-            errors.extend(checks.named(ip, names.ip_address, f"spec.externalIPs[{index}]"))
+            where = f"spec.externalIPs[{index}]"
+            errors.extend(checks.named(ip, names.ip_address, where) or checks.usable_address(ip, where))
         policies = ("Cluster", "Local")
         external = spec.get("externalTrafficPolicy")
         if external is not None and kind not in _WITH_NODE_PORT and not spec.get("externalIPs"):
@@ -124,8 +131,12 @@ class ServiceStrategy(Strategy):
             errors.extend(checks.optional_one_of(external, policies, "spec.externalTrafficPolicy"))
         internal = spec.get("internalTrafficPolicy")
         errors.extend(checks.optional_one_of(internal, policies, "spec.internalTrafficPolicy"))
-        if spec.get("loadBalancerClass") and kind != "LoadBalancer":
-            errors.append(forbidden("spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'"))
+        errors.extend(_balancer(spec, kind))
+        errors.extend(_families(spec, kind))
+        if (traffic := spec.get("trafficDistribution")) is not None and traffic not in TRAFFIC:
+            errors.append(not_supported("spec.trafficDistribution", traffic, TRAFFIC))
+        if host := spec.get("loadBalancerIP"):
+            errors.extend(checks.named(host, names.ip_address, "spec.loadBalancerIP"))
         return errors
 
     def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:
@@ -135,7 +146,77 @@ class ServiceStrategy(Strategy):
             ip, was = spec.get("clusterIP"), before.get("clusterIP")
             if was and ip != was:
                 errors.append(invalid("spec.clusterIPs[0]", spec.get("clusterIPs") or [], "may not change once set"))
+        if _type(spec) == _type(before) == "LoadBalancer":
+            cls, was = spec.get("loadBalancerClass"), before.get("loadBalancerClass")
+            if was is not None and cls != was:
+                errors.append(invalid("spec.loadBalancerClass", cls, "may not change once set"))
         return errors
+
+    def validate_status(self, new: Obj, old: Obj) -> list[FieldError]:
+        errors: list[FieldError] = []
+        points = ((new.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+        path = "status.loadBalancer.ingress"
+        if points and _type(new["spec"]) != "LoadBalancer":
+            errors.append(forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'"))
+        for index, one in enumerate(points):
+            where, mode = f"{path}[{index}]", one.get("ipMode")
+            errors.extend(checks.load_balancer_address(one, where))
+            if one.get("ip") and mode is None:
+                errors.append(required(f"{where}.ipMode", "must be specified when `ip` is set"))
+            elif mode is not None and not one.get("ip"):
+                errors.append(forbidden(f"{where}.ipMode", "may not be specified when `ip` is not set"))
+            elif mode is not None and mode not in ("Proxy", "VIP"):
+                errors.append(not_supported(f"{where}.ipMode", mode, ("Proxy", "VIP")))
+        return errors
+
+
+def _balancer(spec: Obj, kind: str) -> list[FieldError]:
+    """What is only for Services of type LoadBalancer."""
+    errors: list[FieldError] = []
+    only = "may only be used when `type` is 'LoadBalancer'"
+    ranges = spec.get("loadBalancerSourceRanges") or []
+    if ranges and kind != "LoadBalancer":
+        errors.append(forbidden("spec.loadBalancerSourceRanges", only))
+    for index, text in enumerate(ranges):
+        errors.extend(checks.cidr(text.strip(), f"spec.loadBalancerSourceRanges[{index}]"))
+    if spec.get("allocateLoadBalancerNodePorts") is not None and kind != "LoadBalancer":
+        errors.append(forbidden("spec.allocateLoadBalancerNodePorts", only))
+    if (cls := spec.get("loadBalancerClass")) is not None:
+        if kind != "LoadBalancer":
+            errors.append(forbidden("spec.loadBalancerClass", only))
+        errors.extend(checks.named(cls, names.qualified_name, "spec.loadBalancerClass"))
+    port = spec.get("healthCheckNodePort")
+    if port is not None and port < 0:
+        errors.append(invalid("spec.healthCheckNodePort", port, checks.NOT_NEGATIVE))
+    if port and (kind != "LoadBalancer" or spec.get("externalTrafficPolicy") != "Local"):
+        text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+        errors.append(invalid("spec.healthCheckNodePort", port, text))
+    return errors
+
+
+def _families(spec: Obj, kind: str) -> list[FieldError]:
+    """ipFamilies, ipFamilyPolicy and how many addresses there may be (ValidateServiceClusterIPsRelatedFields)."""
+    errors: list[FieldError] = []
+    ips, families = spec.get("clusterIPs") or [], spec.get("ipFamilies") or []
+    policy = spec.get("ipFamilyPolicy")
+    if kind == "ExternalName":
+        text = "may not be set for ExternalName services"
+        return [forbidden(f"spec.{k}", text) for k in ("ipFamilies", "ipFamilyPolicy") if spec.get(k)]
+    for index, family in enumerate(families):
+        if family not in _IP_FAMILIES:
+            errors.append(not_supported(f"spec.ipFamilies[{index}]", family, _IP_FAMILIES))
+        elif family in families[:index]:
+            errors.append(duplicate(f"spec.ipFamilies[{index}]", family))
+    if len(families) > 2:
+        errors.append(invalid("spec.ipFamilies", families, "may only hold up to 2 values"))
+    errors.extend(checks.optional_one_of(policy, _FAMILY_POLICIES, "spec.ipFamilyPolicy"))
+    if len(ips) > 2:
+        errors.append(invalid("spec.clusterIPs", ips, "may only hold up to 2 values"))
+    if len(ips) > 1 and ips[0] == "None":
+        errors.append(invalid("spec.clusterIPs", ips, "'None' must be the first and only value"))
+    elif len(ips) == 2 and (":" in ips[0]) == (":" in ips[1]):
+        errors.append(invalid("spec.clusterIPs", ips, "may specify no more than one IP for each IP family"))
+    return errors
 
 
 def _keep_node_ports(spec: Obj, before: Obj) -> None:
@@ -194,6 +275,8 @@ def _ports(ports: list[Obj], kind: str, headless: bool) -> list[FieldError]:
             errors.extend(invalid(f"{path}.targetPort", target, text) for text in names.port_name(target))
         else:
             errors.extend(invalid(f"{path}.targetPort", target, text) for text in names.port_number(target or 0))
+        if protocol := port.get("appProtocol"):
+            errors.extend(checks.named(protocol, names.qualified_name, f"{path}.appProtocol"))
         node_port = port.get("nodePort") or 0
         if node_port and kind not in _WITH_NODE_PORT:
             errors.append(forbidden(f"{path}.nodePort", f"may not be used when `type` is '{kind}'"))

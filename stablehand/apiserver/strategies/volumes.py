@@ -13,7 +13,7 @@ from stablehand.apiserver.strategies.poddefaults import default_source
 from stablehand.apiserver.strategies.podspec import validate_node_selector
 from stablehand.apiserver.strategies.podvolumes import validate_csi, validate_host_path, validate_nfs
 from stablehand.machinery import names, quantity
-from stablehand.machinery.fielderrors import FieldError, forbidden, invalid, not_supported, required
+from stablehand.machinery.fielderrors import FieldError, duplicate, forbidden, invalid, not_supported, required
 from stablehand.machinery.types import Obj
 
 # What a PersistentVolumeSpec has besides its source.
@@ -30,6 +30,8 @@ _PLAIN = frozenset(
         "volumeMode",
     }
 )
+# What a volume that is written into a VolumeAttachment does not have.
+_STORED_ONLY = ("claimRef", "capacity", "persistentVolumeReclaimPolicy", "storageClassName")
 RECLAIM = ("Delete", "Recycle", "Retain")
 
 
@@ -48,36 +50,7 @@ class VolumeStrategy(Strategy):
         obj["status"] = {"phase": "Pending"}
 
     def validate(self, obj: Obj) -> list[FieldError]:
-        spec = obj["spec"]
-        errors: list[FieldError] = []
-        modes = spec.get("accessModes") or []
-        if not modes:
-            errors.append(required("spec.accessModes"))
-        errors.extend(access_modes(modes, "spec.accessModes"))
-        errors.extend(_capacity(spec.get("capacity") or {}))
-        errors.extend(_source(spec))
-        policy = spec.get("persistentVolumeReclaimPolicy")
-        errors.extend(checks.optional_one_of(policy, RECLAIM, "spec.persistentVolumeReclaimPolicy"))
-        affinity = spec.get("nodeAffinity")
-        if affinity is not None:
-            needed = affinity.get("required")
-            if needed is None:
-                errors.append(required("spec.nodeAffinity.required", "must specify required node constraints"))
-            else:
-                errors.extend(validate_node_selector(needed, "spec.nodeAffinity.required"))
-        if spec.get("local") is not None and affinity is None:
-            errors.append(required("spec.nodeAffinity", "Local volume requires node affinity"))
-        if (
-            policy == "Recycle"
-            and (spec.get("hostPath") or {}).get("path", "").rstrip("/") == ""
-            and "hostPath" in spec
-        ):
-            text = "may not be 'recycle' for a hostPath mount of '/'"
-            errors.append(forbidden("spec.persistentVolumeReclaimPolicy", text))
-        if name := spec.get("storageClassName"):
-            errors.extend(checks.named(name, names.dns1123_subdomain, "spec.storageClassName"))
-        errors.extend(checks.optional_one_of(spec.get("volumeMode"), ("Block", "Filesystem"), "spec.volumeMode"))
-        return errors
+        return validate_spec(obj["spec"], "spec")
 
     def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:
         errors = self.validate(new)
@@ -97,15 +70,50 @@ class VolumeStrategy(Strategy):
         return errors
 
 
-def _capacity(capacity: Obj) -> list[FieldError]:
+def validate_spec(spec: Obj, path: str, *, inline: bool = False) -> list[FieldError]:
+    """A PersistentVolumeSpec; `inline` in a VolumeAttachment, which leaves out what only a stored volume has."""
+    errors: list[FieldError] = []
+    modes = spec.get("accessModes") or []
+    if not modes:
+        errors.append(required(f"{path}.accessModes"))
+    errors.extend(access_modes(modes, f"{path}.accessModes"))
+    if inline:
+        text = "in the context of inline volumes"
+        errors.extend(forbidden(f"{path}.{k}", f"may not be specified {text}") for k in _STORED_ONLY if spec.get(k))
+        if spec.get("csi") is None:
+            errors.append(required(f"{path}.csi", f"has to be specified {text}"))
+    else:
+        errors.extend(_capacity(spec.get("capacity") or {}, f"{path}.capacity"))
+    errors.extend(_source(spec, path))
+    policy = spec.get("persistentVolumeReclaimPolicy")
+    errors.extend(checks.optional_one_of(policy, RECLAIM, f"{path}.persistentVolumeReclaimPolicy"))
+    affinity = spec.get("nodeAffinity")
+    if affinity is not None:
+        needed = affinity.get("required")
+        if needed is None:
+            errors.append(required(f"{path}.nodeAffinity.required", "must specify required node constraints"))
+        else:
+            errors.extend(validate_node_selector(needed, f"{path}.nodeAffinity.required"))
+    if spec.get("local") is not None and affinity is None:
+        errors.append(required(f"{path}.nodeAffinity", "Local volume requires node affinity"))
+    if policy == "Recycle" and (spec.get("hostPath") or {}).get("path", "").rstrip("/") == "" and "hostPath" in spec:
+        text = "may not be 'recycle' for a hostPath mount of '/'"
+        errors.append(forbidden(f"{path}.persistentVolumeReclaimPolicy", text))
+    if name := spec.get("storageClassName"):
+        errors.extend(checks.named(name, names.dns1123_subdomain, f"{path}.storageClassName"))
+    errors.extend(checks.optional_one_of(spec.get("volumeMode"), ("Block", "Filesystem"), f"{path}.volumeMode"))
+    return errors
+
+
+def _capacity(capacity: Obj, path: str) -> list[FieldError]:
     if not capacity:
-        return [required("spec.capacity")]
+        return [required(path)]
     errors: list[FieldError] = []
     if "storage" not in capacity or len(capacity) > 1:
-        errors.append(not_supported("spec.capacity", capacity, ("storage",)))
+        errors.append(not_supported(path, capacity, ("storage",)))
     for name, value in capacity.items():
         if quantity.parse(value) <= 0:
-            errors.append(invalid(f"spec.capacity[{name}]", value, "must be greater than zero"))
+            errors.append(invalid(f"{path}[{name}]", value, "must be greater than zero"))
     return errors
 
 
@@ -128,16 +136,51 @@ _CHECKS: dict[str, Callable[[Obj, str], list[FieldError]]] = {
 }
 
 
-def _source(spec: Obj) -> list[FieldError]:
+def _source(spec: Obj, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     found = [key for key in spec if key not in _PLAIN]
     for index, key in enumerate(found):
         if index:
-            errors.append(forbidden(f"spec.{key}", "may not specify more than 1 volume type"))
+            errors.append(forbidden(f"{path}.{key}", "may not specify more than 1 volume type"))
         elif key in _CHECKS:
-            errors.extend(_CHECKS[key](spec[key], f"spec.{key}"))
+            errors.extend(_CHECKS[key](spec[key], f"{path}.{key}"))
     if not found:
-        errors.append(required("spec", "must specify a volume type"))
+        errors.append(required(path, "must specify a volume type"))
+    return errors
+
+
+def provisioner(name: str, path: str) -> list[FieldError]:
+    return [invalid(path, name, text) for text in names.qualified_name(name.lower())] if name else [required(path)]
+
+
+def parameters(values: Obj, *, may_be_empty: bool = True) -> list[FieldError]:
+    """What a class hands to its driver."""
+    if len(values) > 512:
+        return [FieldError("FieldValueTooLong", "parameters", "", "may not be more than 512 bytes")]
+    errors: list[FieldError] = []
+    if "" in values:
+        errors.append(invalid("parameters", "", "field can not be empty."))
+    if sum(len(k) + len(v) for k, v in values.items()) > 256 * 1024:
+        errors.append(FieldError("FieldValueTooLong", "parameters", "", "may not be more than 262144 bytes"))
+    if not values and not may_be_empty:
+        errors.append(required("parameters", "must contain at least one key/value pair"))
+    return errors
+
+
+def _topology(term: Obj, path: str) -> list[FieldError]:
+    """A TopologySelectorTerm."""
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for index, one in enumerate(term.get("matchLabelExpressions") or ()):
+        where, key, values = f"{path}.matchLabelExpressions[{index}]", one.get("key") or "", one.get("values") or []
+        if not values:
+            errors.append(required(f"{where}.values"))
+        for at in sorted(checks.duplicates(values)):
+            errors.append(duplicate(f"{where}.values[{at}]", values[at]))
+        errors.extend(checks.named(key, names.qualified_name, f"{where}.key"))
+        if key in seen:
+            errors.append(duplicate(f"{where}.key", key))
+        seen.add(key)
     return errors
 
 
@@ -150,21 +193,13 @@ class StorageClassStrategy(Strategy):
 
     def validate(self, obj: Obj) -> list[FieldError]:
         errors: list[FieldError] = []
-        provisioner = obj.get("provisioner") or ""
-        if not provisioner:
-            errors.append(required("provisioner", ""))
-        else:
-            errors.extend(checks.named(provisioner.lower(), names.qualified_name, "provisioner"))
-        parameters = obj.get("parameters") or {}
-        if len(parameters) > 512:
-            errors.append(
-                FieldError("FieldValueTooLong", "parameters", "", "Provisioner Parameters exceeded max allowed")
-            )
-        if "" in parameters:
-            errors.append(invalid("parameters", "", "field can not be empty."))
+        errors.extend(provisioner(obj.get("provisioner") or "", "provisioner"))
+        errors.extend(parameters(obj.get("parameters") or {}))
         errors.extend(checks.optional_one_of(obj.get("reclaimPolicy"), ("Delete", "Retain"), "reclaimPolicy"))
         modes = ("Immediate", "WaitForFirstConsumer")
         errors.extend(checks.one_of(obj.get("volumeBindingMode"), modes, "volumeBindingMode"))
+        for index, term in enumerate(obj.get("allowedTopologies") or ()):
+            errors.extend(_topology(term, f"allowedTopologies[{index}]"))
         return errors
 
     def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:

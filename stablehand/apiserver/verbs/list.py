@@ -22,7 +22,8 @@ from stablehand.machinery.types import Obj
 CONSISTENT_FOR = 300.0
 
 
-def _integer(request: Request, name: str) -> int:
+def integer(request: Request, name: str) -> int:
+    """A number of the query, 0 when it is not there. Raises StatusError 400."""
     text = request.query.get(name, "")
     try:
         value = int(text) if text else 0
@@ -79,7 +80,7 @@ async def handle(core: Core, request: Request) -> Answer:
     collection = core.storage.collection(res)
     namespace = info.namespace if res.namespaced else ""
     match = matcher(request, res, getattr(core.registry.strategy(res), "selectable", ()) if res.custom else ())
-    limit = _integer(request, "limit")
+    limit = integer(request, "limit")
     token = request.query.get("continue", "")
     revision = core.storage.revision
     start: Key | None = None

@@ -14,8 +14,9 @@ from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.contract import Answer, Request, StatusError
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.decode import check_applied, load_yaml, typed
-from stablehand.apiserver.verbs import present, write
+from stablehand.apiserver.verbs import options, present, write
 from stablehand.machinery import ownership, patch
+from stablehand.machinery import schema as schemas
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj, copy_object
 from stablehand.store.contract import RevisionMismatch
@@ -47,6 +48,7 @@ async def handle(core: Core, request: Request) -> Answer:
     if res.custom and content_type == "application/strategic-merge-patch+json":
         raise errors.unsupported_media_type(content_type, ", ".join(t for t in _TYPES if "strategic" not in t))
     body = _body(request, content_type)
+    options.check(request, "PatchOptions", applying=content_type == "application/apply-patch+yaml")
     if content_type == "application/apply-patch+yaml":
         return await _apply(core, request, res, body)
     collection = core.storage.collection(res)
@@ -109,18 +111,39 @@ def _patched(core: Core, res: Resource, content_type: str, current: Obj, body: A
     return patch.strategic_merge_patch(current, body, schema)
 
 
+def applied_over(
+    core: Core, request: Request, row: Resource, live: Obj, applied: Obj, schema: schemas.Schema | None
+) -> Obj:
+    """The live object with a configuration applied to it; itself when that changes nothing. Raises StatusError."""
+    subresource = request.info.subresource
+    try:
+        return ownership.apply(
+            live,
+            applied,
+            request.query["fieldManager"],
+            request.flag("force"),
+            row.api_version,
+            subresource,
+            core.clock(),
+            schema,
+            ignore=write.unowned_fields(core, row, subresource),
+        )
+    except ownership.ApplyConflict as e:
+        causes = [{"reason": "FieldManagerConflict", "message": m, "field": p} for m, p in e.causes]
+        raise errors.apply_conflict(e.message, causes) from e
+    except ownership.ApplyError as e:
+        raise StatusError(e.code, "BadRequest" if e.code == 400 else "", e.message) from e
+
+
 async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answer:
     info = request.info
     if not isinstance(body, dict):
         raise errors.bad_request("the applied configuration must be an object")
-    if not request.query.get("fieldManager"):
-        raise StatusError(
-            422,
-            "Invalid",
-            'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
-        )
     if not body.get("apiVersion") or not body.get("kind"):
         raise errors.bad_request("invalid object type: apiVersion and kind must be set in the applied configuration")
+    if body["apiVersion"] != res.api_version:
+        text = f"Specified patch version: {body['apiVersion']}, expected: {res.api_version}"
+        raise errors.bad_request(f"Incorrect version specified in apply patch. {text}")
     applied = typed(body, res.api_version, res.kind)
     meta = applied["metadata"]
     if meta.get("managedFields"):
@@ -145,7 +168,7 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
 
         applied = legacy.to_storage(res, applied)
         schema = write.schema_of(core, row)
-    manager = request.query["fieldManager"]
+    manager, ignored = request.query["fieldManager"], write.unowned_fields(core, row, info.subresource)
     collection = core.storage.collection(res)
     key = write.storage_key(res, info.namespace, info.name)
     for _ in range(write.RETRIES):
@@ -154,11 +177,16 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
         if old is None:
             if info.subresource:
                 raise errors.not_found(res, info.name)
-            if meta.get("uid") or meta.get("resourceVersion"):
-                raise errors.conflict(
-                    res, info.name, "the object was not found, and a uid or resourceVersion was given"
+            if meta.get("uid"):
+                text = (
+                    f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
                 )
-            obj = ownership.apply(None, applied, manager, True, row.api_version, "", core.clock(), schema)
+                raise errors.conflict(res, info.name, text)
+            if meta.get("resourceVersion"):
+                raise errors.conflict(res, info.name, "the object was not found, and a resourceVersion was given")
+            obj = ownership.apply(
+                None, applied, manager, True, row.api_version, "", core.clock(), schema, ignore=ignored
+            )
             core.registry.strategy(row).default(obj)
             try:
                 entry = await write.create_object(core, request, row, obj, applied=True)
@@ -170,23 +198,7 @@ async def _apply(core: Core, request: Request, res: Resource, body: Any) -> Answ
         if meta.get("resourceVersion") and meta["resourceVersion"] != str(old.revision):
             raise errors.conflict(res, info.name)
         old = await conversion.as_asked(core, res, old)
-        try:
-            obj = ownership.apply(
-                old.obj,
-                applied,
-                manager,
-                request.flag("force"),
-                row.api_version,
-                info.subresource,
-                core.clock(),
-                schema,
-            )
-        except ownership.ApplyConflict as e:
-            raise errors.apply_conflict(
-                e.message, [{"reason": "FieldManagerConflict", "message": m, "field": p} for m, p in e.causes]
-            ) from e
-        except ownership.ApplyError as e:
-            raise StatusError(e.code, "BadRequest" if e.code == 400 else "", e.message) from e
+        obj = applied_over(core, request, row, old.obj, applied, schema)
         if obj is old.obj:
             return await write.respond(core, request, res, old)
         obj = copy_object(obj)

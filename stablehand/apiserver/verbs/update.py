@@ -6,7 +6,7 @@ from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.contract import Answer, Request
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.decode import body_object
-from stablehand.apiserver.verbs import write
+from stablehand.apiserver.verbs import options, write
 from stablehand.store.contract import RevisionMismatch
 
 
@@ -14,6 +14,7 @@ async def handle(core: Core, request: Request) -> Answer:
     info = request.info
     res = info.resource
     assert res is not None
+    options.check(request, "UpdateOptions")
     obj = body_object(request, res)
     meta = obj["metadata"]
     if meta.get("name") and meta["name"] != info.name:

@@ -12,6 +12,7 @@ from stablehand.apiserver.core import Core
 from stablehand.apiserver.storage.watchers import Entry, Event, Watcher
 from stablehand.apiserver.verbs import present
 from stablehand.apiserver.verbs.freshness import reached, revision_of
+from stablehand.apiserver.verbs.list import integer
 from stablehand.apiserver.verbs.select import matcher
 from stablehand.machinery.types import Obj
 
@@ -64,8 +65,7 @@ async def handle(core: Core, request: Request) -> Answer:
         raise _invalid(
             "resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
         )
-    timeout_text = request.query.get("timeoutSeconds", "")
-    timeout = float(timeout_text) if timeout_text.isdigit() and timeout_text != "0" else None
+    timeout = float(integer(request, "timeoutSeconds")) or None
     if initial == "true":
         try:
             await reached(core, revision_of(text) if text else 0)

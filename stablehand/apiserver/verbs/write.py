@@ -21,7 +21,7 @@ from stablehand.apiserver.strategies.base import Strategy
 from stablehand.apiserver.verbs import present
 from stablehand.machinery import ownership
 from stablehand.machinery import schema as schemas
-from stablehand.machinery.fielderrors import FieldError, invalid_message
+from stablehand.machinery.fielderrors import FieldError, invalid_message, quote
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.times import format_time
 from stablehand.machinery.types import Obj
@@ -61,7 +61,15 @@ def stored_strategy(core: Core, res: Resource) -> tuple[Resource, Strategy]:
 
 def manager_of(request: Request) -> str:
     """The field manager: fieldManager, else the User-Agent up to its first slash (upstream's rule)."""
-    return request.query.get("fieldManager") or request.headers.get("User-Agent", "").split("/")[0] or "unknown"
+    if len((asked := request.query.get("fieldManager", "")).encode()) > 128:
+        raise _wrong_manager("Too long: may not be more than 128 bytes")
+    if not asked.isprintable():
+        raise _wrong_manager(f"Invalid value: {quote(asked)}: should only contain printable characters")
+    return asked or request.headers.get("User-Agent", "").split("/")[0] or "unknown"
+
+
+def _wrong_manager(why: str) -> StatusError:
+    return StatusError(422, "Invalid", f'CreateOptions.meta.k8s.io "" is invalid: fieldManager: {why}')
 
 
 def dry_run(request: Request) -> bool:
@@ -137,6 +145,10 @@ async def create_object(
     attributes = Attributes(
         request, row, "CREATE", meta.get("namespace", ""), meta.get("name", ""), obj, dry_run=is_dry
     )
+    if not applied:
+        # Before admission: what that adds is nobody's, so that no apply conflicts with it.
+        meta.pop("managedFields", None)
+        _own(core, request, res, row, None, obj)
     await core.admission.mutate(attributes)
     obj = attributes.obj or obj
     meta = obj["metadata"]
@@ -155,11 +167,6 @@ async def create_object(
     refuse(row, meta.get("name", ""), found)
     request.warnings.extend(strategy.warnings(obj))
     await core.admission.validate(attributes)
-    if not applied:
-        meta.pop("managedFields", None)
-        ownership.update_managed_fields(
-            None, obj, manager_of(request), "Update", res.api_version, "", core.clock(), schema=schema_of(core, row)
-        )
     for attempt in range(RETRIES):
         key = storage_key(row, meta.get("namespace", ""), meta["name"])
         given = await core.allocator.allocate(row, obj, None, is_dry)
@@ -222,6 +229,8 @@ async def update_object(
         request, row, "UPDATE", old_meta.get("namespace", ""), old_meta["name"], obj, old.obj, subresource, is_dry
     )
     whole = subresource in ("", "scale")
+    if operation == "Update" and not subresource:
+        _own(core, request, res, row, old.obj, obj)
     if subresource != "scale":
         await core.admission.mutate(attributes)
         if attributes.obj is not None and attributes.obj is not obj:
@@ -245,18 +254,28 @@ async def update_object(
         refuse(row, old_meta["name"], strategy.validate_subresource(obj, old.obj, subresource))
     if subresource != "scale":
         await core.admission.validate(attributes)
-    if operation == "Update":
-        ownership.update_managed_fields(
-            old.obj,
-            obj,
-            manager_of(request),
-            "Update",
-            res.api_version,
-            subresource,
-            core.clock(),
-            schema=schema_of(core, row),
-        )
+    if operation == "Update" and subresource:
+        _own(core, request, res, row, old.obj, obj, subresource)
     return await store_update(core, row, old, obj, is_dry)
+
+
+def _own(
+    core: Core, request: Request, res: Resource, row: Resource, old: Obj | None, obj: Obj, subresource: str = ""
+) -> None:
+    """Records in metadata.managedFields what a create or an update changes."""
+    ignore = unowned_fields(core, row, subresource)
+    schema, now = schema_of(core, row), core.clock()
+    ownership.update_managed_fields(
+        old, obj, manager_of(request), "Update", res.api_version, subresource, now, schema=schema, ignore=ignore
+    )
+
+
+def unowned_fields(core: Core, row: Resource, subresource: str) -> frozenset[str] | None:
+    """The top-level fields of a custom resource that a write to this endpoint resets; None for built-in kinds, of which
+    ownership knows it."""
+    if not row.custom or not core.registry.strategy(row).has_status:
+        return None
+    return frozenset({"spec"} if subresource == "status" else () if subresource else {"status"})
 
 
 def _keep_system_fields(meta: Obj, old: Obj) -> None:

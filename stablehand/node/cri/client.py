@@ -30,7 +30,13 @@ class CriError(Exception):
     @property
     def connection_lost(self) -> bool:
         """The runtime went away in the middle of the call: what was asked may have been done, or not."""
-        return self.code == "UNAVAILABLE" or (self.code == "UNKNOWN" and self.message.startswith("Stream removed"))
+        unfinished = ("Stream removed", "server is not initialized yet")
+        return self.code == "UNAVAILABLE" or (self.code == "UNKNOWN" and self.message.startswith(unfinished))
+
+    @property
+    def no_answer(self) -> bool:
+        """The runtime did not answer in the time that we gave it: not its own word that something took too long."""
+        return self.code == "DEADLINE_EXCEEDED" and self.message == "Deadline Exceeded"
 
     @property
     def rpc_text(self) -> str:
@@ -84,6 +90,13 @@ class Runtime:
             return await call(request, timeout=timeout)
         except self._error as e:
             raise CriError(e.code().name, e.details() or "") from None
+        except asyncio.CancelledError:
+            # A call that is under way when the connection is closed (another takes its place) ends like this too: who
+            # made it must not take that for his own end.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise CriError("UNAVAILABLE", "the connection to the runtime was closed") from None
 
     # -- runtime
 
@@ -109,11 +122,19 @@ class Runtime:
         request = pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox)
         return (await self._call(_RUNTIME, "PodSandboxStatus", request, timeout)).status
 
-    async def sandbox_link(self, sandbox: str, timeout: float = 120) -> str:
-        """The name of the host's end of a sandbox's link, as the CNI plugin told it when it was made; "" if not known."""
+    async def _sandbox_info(self, sandbox: str, timeout: float) -> Any:
         request = pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox, verbose=True)
         info = (await self._call(_RUNTIME, "PodSandboxStatus", request, timeout)).info
-        result = orjson.loads(info.get("info") or "{}").get("cniResult") or {}
+        return orjson.loads(info.get("info") or "{}")
+
+    async def sandbox_network(self, sandbox: str, timeout: float = 120) -> str:
+        """The path of a sandbox's network namespace; "" for the host's, or if not known."""
+        linux = ((await self._sandbox_info(sandbox, timeout)).get("runtimeSpec") or {}).get("linux") or {}
+        return next((n.get("path") or "" for n in linux.get("namespaces") or () if n.get("type") == "network"), "")
+
+    async def sandbox_link(self, sandbox: str, timeout: float = 120) -> str:
+        """The name of the host's end of a sandbox's link, as the CNI plugin told it when it was made; "" if not known."""
+        result = (await self._sandbox_info(sandbox, timeout)).get("cniResult") or {}
         # Those inside the pod name the sandbox they are in.
         names = [n for n, i in (result.get("Interfaces") or {}).items() if not i.get("Sandbox")]
         return next((name for name in names if name.startswith("veth")), "")

@@ -21,4 +21,4 @@ async def serving(address: str, port: int, service: str, timeout: float) -> tupl
     if answer.status == pb.HealthCheckResponse.SERVING:
         return True, "service healthy"
     name = pb.HealthCheckResponse.ServingStatus.Name(answer.status)
-    return False, f"service unhealthy (responded with {name!r})"
+    return False, f'service unhealthy (responded with "{name}")'

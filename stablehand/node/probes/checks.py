@@ -70,7 +70,7 @@ async def check_exec(runtime: Runtime, container_id: str, command: list[str], ti
     try:
         answer = await runtime.exec_sync(container_id, command, timeout)
     except CriError as e:
-        if e.code == "DEADLINE_EXCEEDED":
+        if e.code == "DEADLINE_EXCEEDED" and not e.no_answer:
             return False, f"command timed out: {' '.join(map(repr, command))} timed out after {timeout:g}s"
         return False, Unknown(e.message)
     output = (answer.stdout + answer.stderr)[:_LIMIT].decode(errors="replace")

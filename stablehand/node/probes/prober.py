@@ -64,7 +64,7 @@ class Prober:
         self._started = started
         self._ready = ready
         self._settle = settle
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
         if self._container.get("startupProbe") and not self._started:
@@ -89,12 +89,12 @@ class Prober:
     def _spawn(self, coroutine: Awaitable[None], name: str) -> None:
         task = asyncio.ensure_future(coroutine)
         task.set_name(f"probe/{name}/{self._container['name']}")
-        self._tasks.append(task)
+        self._tasks[name] = task
 
-    def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        self._tasks.clear()
+    def stop(self, *, but: str = "") -> None:
+        """Ends all probes but the one named."""
+        for name in [name for name in self._tasks if name != but]:
+            self._tasks.pop(name).cancel()
 
     async def _ask(self, probe: Obj) -> tuple[bool, str]:
         timeout = probe.get("timeoutSeconds") or 1

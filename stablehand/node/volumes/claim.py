@@ -43,9 +43,15 @@ async def _claim(context: Context, name: str, readonly: bool, owner: str | None)
     bound = volume["spec"].get("claimRef") or {}
     if bound.get("uid") != claim["metadata"]["uid"]:
         raise ClaimError(f"{title}PV {volume_name} is bound to another claim", ref, volume_ref)
-    if claim["spec"].get("volumeMode") == "Block":
-        raise VolumeError("block mode volumes are not supported by this node")
     spec = volume["spec"]
+    if spec.get("volumeMode") == "Block":
+        if not spec.get("local"):
+            raise VolumeError(
+                f"volume {volume_name} is of a kind that this node cannot show as a device: only local is"
+            )
+        device = await local.setup_block(context, spec["local"])
+        device.readonly = readonly
+        return device
     context.mount_options = tuple(spec.get("mountOptions") or ())
     if inner := spec.get("nfs"):
         context.readonly = readonly or bool(inner.get("readOnly"))

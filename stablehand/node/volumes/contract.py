@@ -62,12 +62,13 @@ class Context:
 
 @dataclass(slots=True)
 class Mounted:
-    """`path` is what containers get to see."""
+    """`path` is what containers get to see; with `block` it is a device."""
 
     path: Path
     readonly: bool = False
     refs: set[Ref] = field(default_factory=set)
     refresh_at: float | None = None
+    block: bool = False
     own: bool = False  # a folder of this machine that is the volume's alone: fsGroup applies
 
 

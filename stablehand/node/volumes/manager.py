@@ -131,6 +131,17 @@ class PodVolumes:
         if failures:
             raise SetupFailed(failures)
 
+    async def restore(self) -> None:
+        """Sets up again what somebody deleted since: a container that starts now needs it. Raises VolumeError."""
+        lost = [name for name, mounted in self.mounted.items() if not mounted.path.exists()]
+        for name in lost:
+            del self.mounted[name]
+        if lost:
+            try:
+                await self.setup()
+            except SetupFailed as e:
+                raise VolumeError(str(e)) from None
+
     async def _one(self, volume: Obj) -> Mounted:
         kind = kind_of(volume)
         source = volume.get(kind) or {}
@@ -197,7 +208,22 @@ class PodVolumes:
 
     def folders(self) -> dict[str, Path]:
         """Where the volumes that are set up lie on this machine, by name."""
-        return {name: mounted.path for name, mounted in self.mounted.items()}
+        return {name: mounted.path for name, mounted in self.mounted.items() if not mounted.block}
+
+    def container_devices(self, container: Obj) -> list[pb.Device]:
+        """CRI devices of a container's volumeDevices. Raises ConfigError."""
+        result = []
+        for entry in container.get("volumeDevices") or ():
+            name = entry["name"]
+            mounted = self.mounted.get(name)
+            if mounted is None:
+                raise ConfigError(f'cannot find volume "{name}" to pass into container "{container["name"]}"')
+            if not mounted.block:
+                raise ConfigError(f"volume {name} has volumeMode Filesystem, but is specified in volumeDevices")
+            rights = "r" if mounted.readonly else "mrw"
+            device = pb.Device(container_path=entry["devicePath"], host_path=str(mounted.path), permissions=rights)
+            result.append(device)
+        return result
 
     def container_mounts(self, container: Obj, env: Mapping[str, str]) -> list[pb.Mount]:
         """CRI mounts of a container's volumeMounts. Raises ConfigError or VolumeError."""
@@ -207,6 +233,8 @@ class PodVolumes:
             mounted = self.mounted.get(name)
             if mounted is None:
                 raise ConfigError(f'cannot find volume "{name}" to mount into container "{container["name"]}"')
+            if mounted.block:
+                raise ConfigError(f"volume {name} has volumeMode Block, but is specified in volumeMounts")
             if entry.get("recursiveReadOnly") == "Enabled":
                 text = f'volume "{name}" requested recursive read-only mode, but it is not supported by the runtime'
                 raise ConfigError(f"failed to resolve recursive read-only mode: {text}")

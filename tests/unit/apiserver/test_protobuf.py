@@ -154,3 +154,10 @@ def test_who_gets_protobuf_back() -> None:
     assert protobuf.wanted(protobuf.CONTENT_TYPE)
     assert not protobuf.wanted(protobuf.CONTENT_TYPE + ", */*")
     assert not protobuf.wanted("application/json")
+
+
+@pytest.mark.parametrize("moment", ["2026-01-01T00:00:00.000001Z", "2026-11-24T02:00:00.999999Z"])
+def test_micro_times_keep_their_last_digit(moment: str) -> None:
+    lease = {"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "spec": {"renewTime": moment}}
+    raw = protobuf.encode(lease)
+    assert raw is not None and protobuf.decode(raw)["spec"]["renewTime"] == moment

@@ -91,6 +91,9 @@ def test_qos() -> None:
     assert qos_class({"containers": [{"resources": {"limits": whole, "requests": whole}}, {}]}) == "Burstable"
 
 
+FROM_FILE = {"name": "E", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "f", "key": "K"}}}
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -131,6 +134,36 @@ def test_qos() -> None:
             "terminationGracePeriodSeconds (30)",
         ),
         (
+            {"containers": [{**CONTAINER, "securityContext": {"procMount": "Unmasked"}}]},
+            'spec.containers[0].securityContext.procMount: Invalid value: "Unmasked": `hostUsers` must be false to use '
+            "`Unmasked`",
+        ),
+        (
+            {"containers": [CONTAINER], "resources": {"requests": {"ephemeral-storage": "1"}}},
+            'spec.resources.requests[ephemeral-storage]: Unsupported value: "ephemeral-storage": supported values: "cpu", '
+            '"memory"',
+        ),
+        (
+            {
+                "containers": [{**CONTAINER, "resources": {"requests": {"cpu": "2"}}}],
+                "resources": {"requests": {"cpu": "1"}},
+            },
+            'spec.resources.requests[cpu]: Invalid value: "1": must be greater than or equal to aggregate container '
+            "requests of 2",
+        ),
+        (
+            {"containers": [{**CONTAINER, "env": [FROM_FILE]}]},
+            'spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Not found: "v"',
+        ),
+        (
+            {
+                "containers": [{**CONTAINER, "env": [FROM_FILE]}],
+                "volumes": [{"name": "v", "secret": {"secretName": "s"}}],
+            },
+            'spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Invalid value: "v": referenced volume must be of '
+            "type emptyDir",
+        ),
+        (
             {"containers": [CONTAINER], "securityContext": {"sysctls": [{"name": "bar..", "value": "1"}]}},
             'spec.securityContext.sysctls[0].name: Invalid value: "bar..": must have at most 253 characters and match '
             "regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
@@ -140,6 +173,15 @@ def test_qos() -> None:
 def test_pod_validation(spec: dict[str, Any], message: str) -> None:
     _, errors = made("pods", {"spec": spec})
     assert message in errors
+
+
+def test_what_a_pod_asks_for_as_a_whole() -> None:
+    containers = [{**CONTAINER, "resources": {"requests": {"cpu": "300m"}}}]
+    limits = {"cpu": "1", "memory": "64Mi"}
+    pod, _ = made("pods", {"spec": {"containers": containers, "resources": {"limits": limits}}})
+    assert pod["spec"]["resources"]["requests"] == {"cpu": "300m", "memory": "64Mi"}
+    assert qos_class(pod["spec"]) == "Burstable"
+    assert qos_class({"containers": containers, "resources": {"limits": limits, "requests": limits}}) == "Guaranteed"
 
 
 def test_a_hook_may_sleep_for_no_time_at_all() -> None:

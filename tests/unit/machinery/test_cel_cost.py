@@ -167,3 +167,9 @@ def test_message_expressions_cost_too() -> None:
     wide = array(text())
     wide["x-kubernetes-validations"] = [{"rule": "true", "messageExpression": "self.join(',')"}]
     assert "estimated messageExpression cost exceeds budget" in check_rules(root(l=wide), "v")[0].detail
+
+
+def test_what_string_makes_has_no_known_size() -> None:
+    """Upstream refuses such messages too (kubernetes issue 124234); format() is the way."""
+    assert cost(primitive("integer"), "'got ' + string(self)") > 10**18
+    assert cost(primitive("integer"), "'got %d'.format([self])") < 20

@@ -103,7 +103,7 @@ def test_results(source: str, wanted: Any) -> None:
             "type conversion error from 'string' to 'google.protobuf.Duration': time: invalid duration \"x\"",
         ),
         ("quantity('1.5').asInteger()", "cannot convert value to integer"),
-        ("s.matches(dyn('(')  )", "error parsing regexp: missing ), unterminated subpattern at position 0: `(`"),
+        ("s.matches(dyn('(')  )", "error parsing regexp: missing closing ): `(`"),
         (
             "'%d'.format(['a'])",
             "error during formatting: decimal clause can only be used on integers, was given string",

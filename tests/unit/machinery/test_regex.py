@@ -28,6 +28,13 @@ from stablehand.machinery.regex import RegexError, compile_re2
         ("^$", "", "\n"),
         ("(?s)^a.b$", "a\nb", "a\n\nb"),
         (r"^a\$$", "a$", "a"),
+        (r"^\PL+$", "12", "a1"),
+        (r"^\p{^Lu}[^\p{Greek}]\p{Sc}$", "ab€", "Ab€"),
+        (r"^[[:^digit:]]$", "é", "1"),
+        ("^a{,2}$", "a{,2}", "aa"),
+        (r"^\101\07$", "A\a", "B"),
+        ("(?:^*a)(b$)+", "ab", "a"),
+        ("^a{2}?$", "aa", "a"),
     ],
 )
 def test_matches(pattern: str, yes: str, no: str) -> None:
@@ -41,3 +48,28 @@ def test_matches(pattern: str, yes: str, no: str) -> None:
 def test_refused(pattern: str) -> None:
     with pytest.raises(RegexError, match=r"^error parsing regexp: "):
         compile_re2(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("(a", "missing closing ): `(a`"),
+        ("a)", "unexpected ): `a)`"),
+        ("a[b", "missing closing ]: `[b`"),
+        ("*a", "missing argument to repetition operator: `*`"),
+        ("(|+)", "missing argument to repetition operator: `+`"),
+        ("a**", "invalid nested repetition operator: `**`"),
+        ("a++", "invalid nested repetition operator: `++`"),
+        ("a{2}{3}", "invalid nested repetition operator: `{2}{3}`"),
+        ("a{1001}", "invalid repeat count: `{1001}`"),
+        ("a{3,2}", "invalid repeat count: `{3,2}`"),
+        (r"\8", r"invalid escape sequence: `\8`"),
+        (r"\e", r"invalid escape sequence: `\e`"),
+        ("\\", "trailing backslash at end of expression: ``"),
+        ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
+    ],
+)
+def test_errors_are_gos(pattern: str, said: str) -> None:
+    with pytest.raises(RegexError) as caught:
+        compile_re2(pattern)
+    assert str(caught.value) == f"error parsing regexp: {said}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stablehand.node.admit import obstacle, refusal, sysctl_name
+from stablehand.node.admit import misplaced, obstacle, refusal, sysctl_name
 from stablehand.node.changes import changed_resources, granted_pod, needs_restart, resizable
 from stablehand.node.eviction import Usage, excess, limited_volumes, tree_size
 from stablehand.node.plan import StartContainer, make_plan
@@ -34,6 +34,28 @@ def test_sysctls(name: str, more: dict[str, bool], problem: str) -> None:
     pod = make_pod(securityContext={"sysctls": [{"name": name, "value": "1"}]}, **more)
     expected = ("SysctlForbidden", f"forbidden sysctl: {problem}") if problem else None
     assert refusal(pod, (), ROOM) == expected
+
+
+def test_what_others_offer_on_the_node_is_not_counted_here() -> None:
+    extended = {"resources": {"requests": {"example.com/fake": "2"}}}
+    assert refusal(make_pod(containers=[container("c", **extended)]), (), ROOM) is None
+
+
+def test_pods_that_should_not_have_come() -> None:
+    node = {"metadata": {"name": "n1", "labels": {"a": "b"}}, "spec": {}}
+    port = {"ports": [{"containerPort": 80, "hostPort": 80}]}
+    taken = make_pod(containers=[container("c", **port)])
+    assert misplaced(taken, node, []) is None and (misplaced(taken, node, [taken]) or "")[0] == "NodePorts"
+    assert misplaced(make_pod(nodeSelector={"a": "b"}), node, []) is None
+    assert misplaced(make_pod(nodeSelector={"a": "c"}), node, []) == (
+        "NodeAffinity",
+        "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+    )
+    node["spec"] = {"taints": [{"key": "k", "effect": "NoSchedule"}]}
+    assert misplaced(make_pod(), node, []) is None
+    node["spec"] = {"taints": [{"key": "k", "effect": "NoExecute"}]}
+    assert (misplaced(make_pod(), node, []) or "")[0] == "TaintToleration"
+    assert misplaced(make_pod(tolerations=[{"operator": "Exists"}]), node, []) is None
 
 
 def test_another_system() -> None:

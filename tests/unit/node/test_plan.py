@@ -151,3 +151,11 @@ def test_invariants(records: list[Any], policy: str, ready: bool, busy: set[str]
 
 def test_go_durations() -> None:
     assert [go_duration(s) for s in (10, 160, 300, 3600)] == ["10s", "2m40s", "5m0s", "1h0m0s"]
+
+
+def test_a_clock_that_was_put_back_holds_nothing_up() -> None:
+    """What was put off till a moment that is hours ahead now is done at once, or after its own delay."""
+    pod, hours = make_pod(), NOW + 7200
+    assert make_plan(pod, Observed(), settled(sandbox_retry_at=hours), NOW).actions == [CreateSandbox(0, False)]
+    assert starts(make_plan(pod, observed(), settled(retry_at={"c": hours}), NOW)) == [("c", 0)]
+    assert RestartBackoff(10.0, hours).remaining(hours, NOW) == 10.0

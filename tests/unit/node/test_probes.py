@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from stablehand.machinery.types import Obj
+from stablehand.node.cri.client import CriError
 from stablehand.node.hooks import run_hook
-from stablehand.node.probes.checks import Doubt, answered, check_http, check_tcp
+from stablehand.node.probes.checks import Doubt, Unknown, answered, check_http, check_tcp, run_check
 from stablehand.node.probes.prober import Prober, Which
 
 
@@ -30,6 +34,9 @@ class Heard:
 
     def probe_failed(self, container_id: str, which: Which, output: str) -> None:
         self._say(f"failed {which}")
+
+    def probe_errored(self, container_id: str, which: Which, output: str) -> None:
+        self._say(f"errored {which}")
 
     def probe_dead(self, container_id: str, which: Which) -> None:
         self._say(f"dead {which}")
@@ -118,11 +125,60 @@ async def test_an_adopted_ready_container_stays_ready_until_it_fails() -> None:
     assert heard.events.count("failed readiness") == 2
 
 
+@pytest.mark.parametrize("error", [("UNAVAILABLE", "Socket closed"), ("DEADLINE_EXCEEDED", "Deadline Exceeded")])
+@pytest.mark.parametrize("which", ["startup", "readiness", "liveness"])
+async def test_a_check_that_could_not_be_made_counts_for_nothing(which: Which, error: tuple[str, str]) -> None:
+    """The runtime was restarted, or hung: that is no reason to take a container out of service, or to kill it."""
+
+    async def away(*_: Any) -> Any:
+        raise CriError(*error)
+
+    runtime: Any = SimpleNamespace(exec_sync=away)
+    heard = Heard()
+
+    async def check(probe: Obj, timeout: float) -> tuple[bool, str]:
+        return await run_check(runtime, {"name": "c"}, "id", "127.0.0.1", probe, timeout)
+
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 0.01, "failureThreshold": 1}
+    one = Prober({"name": "c", f"{which}Probe": probe}, "id", check, heard, time.time(), ready=True)
+    one.start()
+    async with asyncio.timeout(5):
+        while heard.events.count(f"errored {which}") < 3:
+            heard.changed.clear()
+            await heard.changed.wait()
+    one.stop()
+    assert set(heard.events) - {"started"} == {f"errored {which}"}
+
+
+async def test_a_command_that_takes_too_long_fails() -> None:
+    async def slow(*_: Any) -> Any:
+        raise CriError(
+            "DEADLINE_EXCEEDED", "failed to exec in container: timeout 1s exceeded: context deadline exceeded"
+        )
+
+    runtime: Any = SimpleNamespace(exec_sync=slow)
+    ok, output = await run_check(runtime, {"name": "c"}, "id", "127.0.0.1", {"exec": {"command": ["sleep"]}}, 1)
+    assert not ok and output == "command timed out: 'sleep' timed out after 1s" and not isinstance(output, Unknown)
+
+
+async def test_a_clock_that_was_put_back_does_not_put_probes_off() -> None:
+    heard = Heard()
+
+    async def check(probe: Obj, timeout: float) -> tuple[bool, str]:
+        return True, ""
+
+    container = {"name": "c", "readinessProbe": {"periodSeconds": 10}}
+    one = Prober(container, "id", check, heard, time.time() + 3600)
+    one.start()
+    await heard.until("ready=True")
+    one.stop()
+
+
 async def test_http_and_tcp_checks() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = await reader.readline()
+        line = (await reader.read(4096)).partition(b"\r\n")[0]  # all of it: closing with bytes unread is a reset
         places = {b"/moved": b"/ok", b"/loop": b"/loop", b"/away": b"http://else.where/", b"/worse": b"bad"}
-        to = places.get(line.split()[1])
+        to = places.get(line.split()[1]) if line.startswith(b"GET ") else None
         code = b"500 no" if b"/bad" in line else b"302 Found\r\nLocation: " + to if to is not None else b"200 OK"
         writer.write(b"HTTP/1.1 " + code + b"\r\nContent-Length: 0\r\n\r\n")
         writer.close()

@@ -21,11 +21,12 @@ from tests.unit.node.pods import make_pod, observed, record, settled
     [
         (CriError("UNAVAILABLE", "Socket closed"), False),
         (CriError("UNKNOWN", "Stream removed (recvmsg:Connection reset by peer (104))"), False),
+        (CriError("UNKNOWN", "server is not initialized yet"), False),
         (CriError("UNKNOWN", 'exec: "nothing": executable file not found in $PATH'), True),
     ],
 )
 async def test_a_start_cut_short_by_the_runtime_is_tried_again(
-    error: CriError, is_over: bool, monkeypatch: pytest.MonkeyPatch
+    error: CriError, is_over: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A pod that is never restarted must not have failed because containerd was killed; only by its own fault."""
     pod = make_pod(restartPolicy="Never")
@@ -41,7 +42,8 @@ async def test_a_start_cut_short_by_the_runtime_is_tried_again(
         return created
 
     runtime = SimpleNamespace(start_container=fail)
-    node = SimpleNamespace(runtime=runtime, container_event=lambda *_: None, background=TaskSet("test"))
+    config = SimpleNamespace(data_dir=tmp_path)
+    node = SimpleNamespace(runtime=runtime, config=config, container_event=lambda *_: None, background=TaskSet("test"))
     worker: Any = SimpleNamespace(
         node=node,
         starting=set(),
@@ -59,7 +61,7 @@ async def test_a_start_cut_short_by_the_runtime_is_tried_again(
 
 
 @pytest.mark.parametrize("state", ["running", "exited"])
-async def test_a_container_that_was_started_after_all_is_not_started_again(state: State) -> None:
+async def test_a_container_that_was_started_after_all_is_not_started_again(state: State, tmp_path: Path) -> None:
     """The runtime went away after it had begun the container, before it said so."""
     created = record("c", "created")
     begun: list[Record] = []
@@ -70,7 +72,7 @@ async def test_a_container_that_was_started_after_all_is_not_started_again(state
 
     pod = make_pod(restartPolicy="Never")
     worker: Any = SimpleNamespace(
-        node=SimpleNamespace(container_event=lambda *_: None),
+        node=SimpleNamespace(container_event=lambda *_: None, config=SimpleNamespace(data_dir=tmp_path)),
         pod=pod,
         memory=settled(),
         observed=observed(created),
@@ -173,3 +175,19 @@ async def test_a_sandbox_whose_address_stays_unknown_is_not_used(sandboxed: Any)
     assert [(s.id, s.ready) for s in sandboxed.observed.sandboxes] == [("s0", False)]
     action = make_plan(sandboxed.pod, sandboxed.observed, sandboxed.memory, 1e12).actions
     assert action == [CreateSandbox(1, True)]
+
+
+async def test_a_sandbox_whose_files_were_deleted_is_replaced(tmp_path: Path) -> None:
+    """No container could be started in it ever again: they are mounted into each."""
+    pod, seen, memory = make_pod(), observed(), settled()
+    told: list[str] = []
+    node = SimpleNamespace(
+        config=SimpleNamespace(data_dir=tmp_path),
+        container_event=lambda pod, path, kind, reason, text: told.append(reason),
+    )
+    worker: Any = SimpleNamespace(node=node, pod=pod, memory=memory, observed=seen)
+    folder = tmp_path / "containerd" / "io.containerd.grpc.v1.cri" / "sandboxes" / "s0"
+    folder.mkdir(parents=True)
+    await starter.start_container(worker, "main", pod["spec"]["containers"][0], 0)
+    assert told == ["SandboxDamaged"]
+    assert make_plan(pod, seen, memory, 1e12).actions == [CreateSandbox(1, True)]

@@ -39,6 +39,15 @@ def test_from_nothing_to_ready() -> None:
     assert status["containerStatuses"][0]["containerID"] == "containerd://c-0"
 
 
+def test_a_deleted_pod_ends_as_one_that_is_over() -> None:
+    status = build(make_pod(), Observed(), Memory(terminating=True, final=True), "h", NOW)
+    assert status["phase"] == "Failed" and condition(status, "Ready") == ("False", "PodFailed")
+    assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    begun = make_pod(initContainers=[container("i")])
+    status = build(begun, observed(record("i", "exited", exit_code=1)), Memory(final=True), "h", NOW)
+    assert status["phase"] == "Failed" and "waiting" in status["containerStatuses"][0]["state"]
+
+
 def test_readiness_needs_probe_and_gates() -> None:
     pod = make_pod(containers=[container("c", readinessProbe={"tcpSocket": {"port": 1}})])
     memory = settled(started={"c-0"})

@@ -39,6 +39,6 @@ class Policies:
         if self._mutating_bindings.entries:
             self._mutating.mutate(core, a)
 
-    def validate(self, core: Core, a: Attributes) -> None:
+    async def validate(self, core: Core, a: Attributes) -> None:
         if self._validating_bindings.entries:
-            self._validating.validate(core, a)
+            await self._validating.validate(core, a)

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.admission import rules
 from stablehand.apiserver.admission.policies.invocations import Invocation, Misconfigured, invocations
 from stablehand.apiserver.admission.policies.source import Source
@@ -78,7 +78,7 @@ class ValidatingPolicies:
     def __init__(self, core: Core) -> None:
         self._source: Source[Compiled] = Source(core, _POLICIES, _BINDINGS, compile_spec, objects=False)
 
-    def validate(self, core: Core, a: Attributes) -> None:
+    async def validate(self, core: Core, a: Attributes) -> None:
         hooks = self._source.hooks()
         if not hooks or a.resource.key in rules.EXEMPT:
             return
@@ -90,6 +90,7 @@ class ValidatingPolicies:
                     denied = denied or _refusal(a, found.hook.name, found.binding, Denial(found.error))
                 continue
             if found.row not in told:
+                await conversion.tell(core, a, found.row)
                 told[found.row] = variables_of(core, a, found.row)
             denials, broken = _decide(found, told[found.row])
             for denial in denials:

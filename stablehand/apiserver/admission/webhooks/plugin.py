@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.admission import rules
 from stablehand.apiserver.admission.adopt import Unfit, adopt
 from stablehand.apiserver.admission.webhooks import review
@@ -69,7 +69,7 @@ class Webhooks:
         self._mutating = _Hooks(core.storage.collection(_MUTATING))
         self._validating = _Hooks(core.storage.collection(_VALIDATING))
 
-    def _row(self, a: Attributes, hook: Hook) -> Resource | None:
+    async def _row(self, a: Attributes, hook: Hook) -> Resource | None:
         """The row in whose version the webhook is to be told of the write; None: it is not about it."""
         spec = hook.spec
         row = rules.matching(self._core, a, spec.get("rules") or (), spec.get("matchPolicy"))
@@ -80,6 +80,7 @@ class Webhooks:
         if spec.get("matchConditions"):
             from stablehand.apiserver.admission.variables import conditions_hold
 
+            await conversion.tell(self._core, a, row)
             if not conditions_hold(self._core, a, row, spec):
                 return None
         return row
@@ -95,10 +96,10 @@ class Webhooks:
                 seen = (a.mutations_seen or {}).get(hook.id)
                 if hook.spec.get("reinvocationPolicy") != "IfNeeded" or seen is None or seen == orjson.dumps(a.obj):
                     continue
-            row = self._row(a, hook)
+            row = await self._row(a, hook)
             if row is None:
                 continue
-            verdict = await self._ask(a, hook, row)
+            verdict = await self._ask(a, hook, row, mutating=True)
             if verdict is not None and verdict.patch and a.obj is not None:
                 await self._take(a, hook, row, verdict.patch)
             if not again:
@@ -114,7 +115,7 @@ class Webhooks:
         if out == told:
             return
         try:
-            adopt(self._core, a, row, out)
+            adopt(self._core, a, row, await conversion.told(self._core, a, row, out))
         except Unfit as e:
             raise errors.internal(f'failed calling webhook "{hook.name}": its patch does not fit: {e}') from e
 
@@ -122,7 +123,7 @@ class Webhooks:
         hooks = self._validating.all()
         if not hooks or a.resource.key in rules.EXEMPT:
             return
-        asked = [(hook, row) for hook in hooks if (row := self._row(a, hook)) is not None]
+        asked = [(hook, row) for hook in hooks if (row := await self._row(a, hook)) is not None]
         if not asked:
             return
         outcomes = await asyncio.gather(*(self._ask(a, hook, row) for hook, row in asked), return_exceptions=True)
@@ -130,15 +131,16 @@ class Webhooks:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _ask(self, a: Attributes, hook: Hook, row: Resource) -> review.Verdict | None:
+    async def _ask(self, a: Attributes, hook: Hook, row: Resource, *, mutating: bool = False) -> review.Verdict | None:
         """One call. None when it failed and may; raises StatusError when it denies, or fails and may not."""
         uid, version = str(uuid.uuid4()), review.version_of(hook.spec.get("admissionReviewVersions") or [])
         try:
+            await conversion.tell(self._core, a, row)
             body = orjson.dumps(review.request(a, row, uid, version))
             raw = await self._core.outbound.post(
                 target(hook.spec["clientConfig"]), body, float(hook.spec.get("timeoutSeconds") or 10)
             )
-            verdict = review.answer(raw, uid, version)
+            verdict = review.answer(raw, uid, version, mutating=mutating)
         except (CallFailed, review.BadAnswer) as e:
             called = "failed to call webhook: " if isinstance(e, CallFailed) else ""
             if hook.spec.get("failurePolicy") == "Ignore":

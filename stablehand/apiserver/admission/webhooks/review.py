@@ -44,21 +44,31 @@ def _resource(row: Resource) -> Obj:
 
 
 def converted(a: Attributes, obj: Obj | None, row: Resource) -> Obj | None:
-    """An object of the write in the version of `row`; what a subresource sends (Scale, Binding) is left as it is."""
+    """An object of the write in the version of `row`; what a subresource sends (Scale, Binding) is left as it is.
+    Where a webhook converts, conversion.tell comes first."""
     if obj is None or obj.get("kind") != a.resource.kind or (row == a.resource and not row.custom):
         return obj
-    return present.to_version(row, obj)
+    form = a.forms.get((id(obj), row.api_version))
+    return form[1] if form is not None else present.to_version(row, obj)
+
+
+def _as_asked(a: Attributes, asked: Resource) -> Obj:
+    """The apiVersion and kind that the client sent."""
+    obj = a.obj if a.obj is not None else a.old
+    if obj is not None and obj.get("kind") == a.resource.kind:
+        return {"apiVersion": asked.api_version, "kind": asked.kind}
+    return obj or {}
 
 
 def request(a: Attributes, row: Resource, uid: str, version: str) -> Obj:
     """The AdmissionReview of a write, told in the version of `row`."""
     obj, old = converted(a, a.obj, row), converted(a, a.old, row)
     asked = requested(a)
-    as_asked = converted(a, a.obj if a.obj is not None else a.old, asked) or {}
+    as_asked = _as_asked(a, asked)
     options: Obj | None = None
     if a.operation in _OPTIONS:
-        kind = "PatchOptions" if a.request.method == "PATCH" else _OPTIONS[a.operation]
-        options = {"kind": kind, "apiVersion": "meta.k8s.io/v1"}
+        # Those of the operation, not of the request: a patch is an update, or by apply a create.
+        options = {"kind": _OPTIONS[a.operation], "apiVersion": "meta.k8s.io/v1"}
         query = a.request.query
         if a.operation == "DELETE":
             options |= {k: v for k, v in a.options.items() if k not in ("kind", "apiVersion")}
@@ -105,7 +115,7 @@ class Verdict:
     warnings: list[str]
 
 
-def answer(raw: bytes, uid: str, version: str) -> Verdict:
+def answer(raw: bytes, uid: str, version: str, *, mutating: bool) -> Verdict:
     """Reads a webhook's answer. Raises BadAnswer."""
     try:
         obj = orjson.loads(raw)
@@ -113,21 +123,15 @@ def answer(raw: bytes, uid: str, version: str) -> Verdict:
         raise BadAnswer(f"failed to decode the webhook's response: {e}") from e
     if not isinstance(obj, dict) or obj.get("kind", "AdmissionReview") != "AdmissionReview":
         raise BadAnswer("expected webhook response of kind AdmissionReview")
-    want = f"admission.k8s.io/{version}"
-    if version == "v1" and (obj.get("apiVersion") != want or obj.get("kind") != "AdmissionReview"):
-        raise BadAnswer(
-            f"expected webhook response of {want}, Kind=AdmissionReview, "
-            f"got {obj.get('apiVersion') or ''}, Kind={obj.get('kind') or ''}"
-        )
     response = obj.get("response")
     if not isinstance(response, dict):
         raise BadAnswer("webhook response was absent")
-    if version == "v1" and response.get("uid") != uid:
-        raise BadAnswer(f'expected response.uid="{uid}", got "{response.get("uid") or ""}"')
+    if version == "v1":
+        _check_form(obj, response, uid, mutating)
     change = None
-    if text := response.get("patch"):
-        if response.get("patchType", "JSONPatch" if version == "v1beta1" else None) != "JSONPatch":
-            raise BadAnswer('webhook returned response.patch but not response.patchType="JSONPatch"')
+    if (text := response.get("patch")) and mutating:
+        if response.get("patchType") not in (None, "JSONPatch"):
+            raise BadAnswer(f"unsupported patch type {orjson.dumps(response['patchType']).decode()}")
         try:
             change = orjson.loads(base64.b64decode(text))
         except (binascii.Error, ValueError, orjson.JSONDecodeError) as e:
@@ -138,6 +142,26 @@ def answer(raw: bytes, uid: str, version: str) -> Verdict:
         change if isinstance(change, list) else None,
         [w for w in response.get("warnings") or () if isinstance(w, str)],
     )
+
+
+def _check_form(obj: Obj, response: Obj, uid: str, mutating: bool) -> None:
+    """What v1 asks of an answer and v1beta1 does not (webhook/request.VerifyAdmissionResponse). Raises BadAnswer."""
+    if response.get("uid") != uid:
+        raise BadAnswer(f'expected response.uid="{uid}", got "{response.get("uid") or ""}"')
+    given = f"{obj.get('apiVersion') or ''}, Kind={obj.get('kind') or ''}"
+    wanted = "admission.k8s.io/v1, Kind=AdmissionReview"
+    if given != wanted:
+        raise BadAnswer(f"expected webhook response of {wanted}, got {given}")
+    patch_given, type_given = bool(response.get("patch")), response.get("patchType") is not None
+    if not mutating:
+        if patch_given:
+            raise BadAnswer("validating webhook may not return response.patch")
+        if type_given:
+            raise BadAnswer("validating webhook may not return response.patchType")
+    elif patch_given and not type_given:
+        raise BadAnswer("webhook returned response.patch but not response.patchType")
+    elif type_given and not patch_given:
+        raise BadAnswer("webhook returned response.patchType but not response.patch")
 
 
 def refusal(name: str, status: Obj) -> StatusError:
