@@ -36,6 +36,7 @@ from stablehand.controllers.statefulset import StatefulSetController
 from stablehand.controllers.tainteviction import TaintEvictionController
 from stablehand.controllers.ttlafterfinished import TtlAfterFinishedController
 from stablehand.controllers.volumeprotection import (
+    AttributesClassProtectionController,
     ClaimProtectionController,
     EphemeralVolumeController,
     ExpandController,
@@ -89,6 +90,7 @@ def makers(config: ControllersConfig, catalog: Catalog) -> dict[str, Maker]:
         "persistentvolume-binder": PersistentVolumeController,
         "persistentvolumeclaim-protection": ClaimProtectionController,
         "persistentvolume-protection": VolumeProtectionController,
+        "volumeattributesclass-protection": AttributesClassProtectionController,
         "ephemeral-volume": EphemeralVolumeController,
         "persistentvolume-expander": ExpandController,
         "daemonset": DaemonSetController,

@@ -1,4 +1,5 @@
-"""Claims outlive the pods that use them, and volumes their binding: the protection finalizers, and their end.
+"""Claims outlive the pods that use them, volumes their binding, and attributes classes those that have them: the
+protection finalizers, and their end.
 
 Also creates the claims of generic ephemeral volumes, and says of claims that should grow who is to do it.
 """
@@ -6,6 +7,8 @@ Also creates the claims of generic ephemeral volumes, and says of claims that sh
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 
 from stablehand.client import AlreadyExists, Client, Conflict, NotFound
 from stablehand.machinery import meta, quantity, volumes
@@ -17,6 +20,7 @@ log = logging.getLogger("stablehand.volumeprotection")
 
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
+ATTRIBUTES_FINALIZER = "kubernetes.io/vac-protection"
 
 
 def _pods_index(pod: Obj) -> list[str]:
@@ -100,6 +104,52 @@ class VolumeProtectionController(Controller):
         if volume is not None:
             bound = (volume.get("status") or {}).get("phase") == "Bound"
             await _settle(self._client, self._pvs, volume, VOLUME_FINALIZER, needed=bound)
+        return None
+
+
+def _attributes_of_claim(claim: Obj) -> list[str]:
+    """The attributes classes that a claim has, wants, and is on its way to."""
+    spec, status = claim.get("spec") or {}, claim.get("status") or {}
+    target = (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName")
+    found = (spec.get("volumeAttributesClassName"), status.get("currentVolumeAttributesClassName"), target)
+    return [name for name in dict.fromkeys(found) if name]
+
+
+def _attributes_of_volume(volume: Obj) -> list[str]:
+    name = (volume.get("spec") or {}).get("volumeAttributesClassName")
+    return [name] if name else []
+
+
+class AttributesClassProtectionController(Controller):
+    """Of VolumeAttributesClasses, which claims and volumes name (KEP-3751)."""
+
+    name = "volumeattributesclass-protection"
+
+    def __init__(self, client: Client, informers: Informers) -> None:
+        super().__init__(workers=1)
+        self._client = client.with_manager("volumeattributesclass-protection-controller")
+        self._classes = informers.get(resource("volumeattributesclasses.storage.k8s.io"))
+        self._claims = informers.get(resource("persistentvolumeclaims"))
+        self._pvs = informers.get(resource("persistentvolumes"))
+        self._claims.add_index("attributes", _attributes_of_claim)
+        self._pvs.add_index("attributes", _attributes_of_volume)
+        self.wait_for = [self._classes, self._claims, self._pvs]
+        self._classes.on_change(lambda event, old, new: None if event == "DELETED" else self.enqueue(meta.name(new)))
+        for informer, names in ((self._claims, _attributes_of_claim), (self._pvs, _attributes_of_volume)):
+            informer.on_change(partial(self._user_changed, names))
+
+    def _user_changed(self, names: Callable[[Obj], list[str]], event: str, old: Obj | None, new: Obj) -> None:
+        """What is not named any more may go."""
+        kept = [] if event == "DELETED" else names(new)
+        for name in (*names(old or {}), *names(new)):
+            if name not in kept:
+                self.enqueue(name)
+
+    async def reconcile(self, key: str) -> Result | None:
+        found = self._classes.cached("", key)
+        if found is not None:
+            used = any(True for i in (self._claims, self._pvs) for _ in i.by_index("attributes", key))
+            await _settle(self._client, self._classes, found, ATTRIBUTES_FINALIZER, needed=used)
         return None
 
 

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stablehand.controllers.persistentvolume import PersistentVolumeController
-from stablehand.controllers.volumeprotection import ClaimProtectionController, VolumeProtectionController
+from stablehand.controllers.volumeprotection import (
+    AttributesClassProtectionController,
+    ClaimProtectionController,
+    VolumeProtectionController,
+)
 from stablehand.machinery import volumes
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import copy_object
@@ -217,6 +221,23 @@ async def test_protection() -> None:
         await settle(lambda: pv not in server.objects["persistentvolumes"])
         assert get() is not None
         await client.delete(resource("pods"), "p", "ns", grace=0)
+        await settle(lambda: get() is None)
+
+
+async def test_an_attributes_class_stays_while_it_is_named() -> None:
+    server, classes = FakeServer(), resource("volumeattributesclasses.storage.k8s.io")
+    client = server.client()
+    async with running(server, AttributesClassProtectionController):
+        await client.create(classes, {"metadata": {"name": "fast"}, "driverName": "d"})
+        await client.create(CLAIMS, claim(volumeAttributesClassName="fast"))
+        await client.create(PVS, volume(volumeAttributesClassName="fast"))
+        get = lambda: server.objects[classes.key].get(("", "fast"))  # noqa: E731
+        await settle(lambda: (get() or {})["metadata"].get("finalizers") == ["kubernetes.io/vac-protection"])
+        await client.delete(classes, "fast")
+        await client.delete(CLAIMS, "c", "ns")
+        await settle(lambda: not server.objects["persistentvolumeclaims"])
+        assert get() is not None
+        await client.delete(PVS, "v")
         await settle(lambda: get() is None)
 
 
