@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from time import perf_counter
 
-from stablehand.apiserver import authn, discovery, errors, openapi, openapi2, reviews, subresources
+from stablehand.apiserver import authn, discovery, errors, openapi, openapi2, reviews, subresources, zpages
 from stablehand.apiserver.admission.chain import default_chain
 from stablehand.apiserver.aggregation import Aggregation
 from stablehand.apiserver.aggregation import proxy as aggregated
@@ -291,7 +291,9 @@ class ApiServer:
                         "/openapi/v2",
                         "/openapi/v3",
                         "/openapi/v3/",
+                        "/flagz",
                         "/openid/v1/jwks",
+                        "/statusz",
                         "/version",
                     ]
                 }
@@ -299,6 +301,8 @@ class ApiServer:
         if path == "/metrics":
             self.flow.refresh()
             return Response({}, raw=self.metrics.text(core, self.flow.levels), content_type=METRICS_TYPE)
+        if path in ("/statusz", "/flagz"):
+            return zpages.handle(request, core.config, self.metrics.started, core.clock())
         if path == "/metrics/slis":
             return Response({}, raw=self.metrics.slis(), content_type=METRICS_TYPE)
         raise errors.no_such_path()

@@ -45,6 +45,12 @@ class Attributes:
     # What a conversion webhook made of objects of this write: (id of the object, apiVersion) -> (the object, its form).
     forms: dict[tuple[int, str], tuple[Obj, Obj]] = field(default_factory=dict)
 
+    @property
+    def told_name(self) -> str:
+        """The name that a refusal gives the object: while none is generated yet, what it will begin with."""
+        meta = (self.obj or {}).get("metadata") or {}
+        return self.name or meta.get("name") or meta.get("generateName") or "Unknown"
+
 
 class Admission(Protocol):
     async def mutate(self, attributes: Attributes) -> None:

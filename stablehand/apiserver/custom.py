@@ -45,6 +45,14 @@ def _row(crd: Obj, version: Obj) -> Resource:
     )
 
 
+def _served(crd: Obj) -> list[Obj]:
+    """The versions that can be reached; of a definition that is going at least one, to delete its objects through."""
+    served = [v for v in crd["spec"]["versions"] if v.get("served")]
+    if not served and crd["metadata"].get("deletionTimestamp"):
+        served = [v for v in crd["spec"]["versions"] if v.get("storage")]
+    return served
+
+
 class CustomResources:
     """Follows the stored definitions. `start` takes in those that exist; changes arrive through the storage."""
 
@@ -94,10 +102,9 @@ class CustomResources:
         from stablehand.apiserver.strategies.custom import CustomStrategy
 
         rows = []
-        for version in crd["spec"]["versions"]:
-            if version.get("served"):
-                row = _row(crd, version)
-                rows.append((row, CustomStrategy(row, crd, version)))
+        for version in _served(crd):
+            row = _row(crd, version)
+            rows.append((row, CustomStrategy(row, crd, version)))
         return rows
 
     async def _settle(self) -> None:
@@ -159,7 +166,7 @@ class CustomResources:
         if await self._terminate(entry):
             return True
         name = crd["metadata"]["name"]
-        rows = [_row(crd, v) for v in crd["spec"]["versions"] if v.get("served")]
+        rows = [_row(crd, v) for v in _served(crd)]
         left = False
         if rows:
             collection = self._core.storage.collection(rows[0])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
+
+import orjson
 
 from stablehand import __version__
 from stablehand.apiserver import errors
@@ -169,7 +172,12 @@ async def handle(core: Core, request: Request) -> Response:
             ],
         }
         kind = f"application/json;g=apidiscovery.k8s.io;v={aggregated};as=APIGroupDiscoveryList"
-        return Response(body, content_type=kind, headers={"Vary": "Accept"})
+        raw = orjson.dumps(body)
+        mark = f'"{hashlib.sha512(raw).hexdigest().upper()}"'
+        headers = {"Vary": "Accept", "Etag": mark}
+        if request.headers.get("If-None-Match") == mark:
+            return Response({}, raw=b"", code=304, content_type=kind, headers=headers)
+        return Response(body, raw=raw, content_type=kind, headers=headers)
     found: Obj | None = None
     if parts == ["api"]:
         where = f"{core.config.advertise_address or '127.0.0.1'}:{core.config.advertise_port}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stablehand.apiserver import errors
+from stablehand.apiserver.authz.node import node_of
 from stablehand.apiserver.contract import Request, RequestInfo, Response, User
 from stablehand.apiserver.core import Core
 from stablehand.apiserver.decode import body_object, check_fields
@@ -89,7 +90,10 @@ def _rules(core: Core, request: Request, obj: Obj) -> Obj:
     if "system:masters" in request.user.groups:
         resource_rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
         path_rules = [{"verbs": ["*"], "nonResourceURLs": ["*"]}]
-    return {"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": False}
+    out: Obj = {"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": False}
+    if node_of(request.user) is not None:
+        out |= {"incomplete": True, "evaluationError": "node authorizer does not support user rule resolution"}
+    return out
 
 
 def _token(core: Core, obj: Obj) -> Obj:

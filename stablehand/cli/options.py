@@ -136,7 +136,19 @@ def node_options(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="speak plain HTTP to this registry (those on loopback need no saying); may be repeated",
     )
+    parser.add_argument(
+        "--pod-manifest-path",
+        type=Path,
+        metavar="DIR",
+        help="run the pods (static pods) that the files of this folder describe; default: DATA_DIR/node/manifests",
+    )
     eviction_options(parser)
+
+
+def _seconds(text: str) -> float:
+    from stablehand.node.signals import parse_duration  # the node agent is not loaded for every command
+
+    return parse_duration(text)
 
 
 def eviction_options(parser: argparse.ArgumentParser) -> None:
@@ -153,9 +165,9 @@ def eviction_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(flag, type=checked(parse_eviction), metavar=metavar, help=what)
     parser.add_argument(
         "--eviction-pressure-transition-period",
-        type=float,
-        metavar="SECONDS",
-        help=f"how long a condition of pressure outlives its cause; default: {UpConfig.eviction_transition:g}",
+        type=checked(_seconds),
+        metavar="DURATION",
+        help="how long a condition of pressure outlives its cause, such as 30s; default: 5m",
     )
 
 
@@ -182,6 +194,8 @@ def up_config(args: argparse.Namespace) -> UpConfig:
     ):
         if given.get(flag) is not None:
             extra[name] = given[flag]
+    if given.get("pod_manifest_path") is not None:
+        extra["static_pods"] = args.pod_manifest_path.absolute()
     if given.get("nfs") is not None:
         extra["nfs"] = args.nfs.absolute()
     return UpConfig(

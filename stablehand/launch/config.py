@@ -87,6 +87,7 @@ class UpConfig:
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     kubelet_port: int = 10250
+    static_pods: Path | None = None  # a folder of manifests
     eviction_hard: tuple[tuple[str, str], ...] | None = None  # (signal, quantity or percentage); None: the node's own
     eviction_soft: tuple[tuple[str, str], ...] = ()
     eviction_soft_grace: tuple[tuple[str, str], ...] = ()  # (signal, duration)

@@ -31,6 +31,7 @@ def node_config(config: UpConfig, pki: Pki | None, client: Any) -> NodeConfig:
         mirrors=mirrors(config.registry_mirrors),
         insecure_registries=config.insecure_registries,
         stop_pods_on_exit=config.stop_pods,
+        manifests_dir=config.static_pods,
         eviction_hard=None if config.eviction_hard is None else dict(config.eviction_hard),
         eviction_soft=dict(config.eviction_soft),
         eviction_soft_grace=dict(config.eviction_soft_grace),

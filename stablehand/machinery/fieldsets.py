@@ -108,6 +108,8 @@ def full_set(schema: Schema, value: Any, *, containers: bool) -> FieldSet:
             props = schema.props
             for key, child in value.items():
                 if child is None:
+                    if schema.custom:  # null is a value there, where the schema allows it
+                        result["f:" + key] = {}
                     continue
                 node = props.get(key)
                 if type(child) is dict or type(child) is list:
@@ -177,14 +179,15 @@ def compare(
     if type(new) is dict:
         for key, value in new.items():
             before = old.get(key, _MISSING)
-            if before is value or key in skip or value is None:
+            if before is value or key in skip or (value is None and not schema.custom):
                 continue
             if before is _MISSING or before is None:
                 _added(schema, key, value, changed)
             elif before != value:
                 _compare_one("f:" + key, child_schema(schema, key), before, value, changed, removed)
         for key, value in old.items():
-            if key not in skip and value is not None and new.get(key) is None:
+            gone = key not in new if schema.custom else value is not None and new.get(key) is None
+            if gone and key not in skip:
                 _added(schema, key, value, removed)
     else:
         node = schema.item or S_ANY

@@ -15,7 +15,7 @@ from stablehand.machinery.schema import ARRAY, S_ANY, Schema
 def merge(schema: Schema, live: Any, applied: Any) -> Any:
     """The applied value laid over the live one; shares subtrees with both."""
     if applied is None:
-        return live
+        return None if schema.custom and type(live) not in (dict, list) else live
     if type(live) is not type(applied) or is_leaf(schema, applied):
         return applied
     if type(applied) is dict:

@@ -6,11 +6,9 @@ itself is acceptable is the CustomResourceDefinition strategy's to say.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlparse
 
 import orjson
 
@@ -38,6 +36,7 @@ from stablehand.machinery.schema import (
     Schema,
     object_meta,
 )
+from stablehand.machinery.structuralformats import FORMATS
 from stablehand.machinery.types import Obj
 
 
@@ -165,12 +164,20 @@ def _default(raw: Obj, value: Any) -> None:
 # --- validation -------------------------------------------------------------------------------------------------
 
 
-def validate_custom(schema: Schema, obj: Obj) -> list[FieldError]:
-    """What is wrong with a custom resource by its schema. Metadata is validated elsewhere."""
+_ABSENT = object()
+
+
+def validate_custom(schema: Schema, obj: Obj, old: Obj | None = None) -> list[FieldError]:
+    """What is wrong with a custom resource by its schema. Metadata is validated elsewhere. With `old`, the object
+    before an update, what the update did not touch may be wrong (CRD validation ratcheting)."""
     if schema.raw is None:
         return []
     errors = list(_check(schema.raw, obj, "", root=True))
-    errors.extend(_check_lists(schema, obj, ""))
+    if errors and old is not None:
+        errors = list(_check(schema.raw, obj, "", root=True, old=old))
+    listed = list(_check_lists(schema, obj, ""))
+    if listed and not (old is not None and next(_check_lists(schema, old, ""), None)):
+        errors.extend(listed)
     return errors
 
 
@@ -210,8 +217,9 @@ def _is_type(value: Any, kind: str) -> bool:
     return isinstance(value, _TYPES.get(kind, (object,)))
 
 
-def _check(raw: Obj, value: Any, path: str, *, root: bool = False) -> Iterator[FieldError]:
-    if value is None and raw.get("nullable"):
+def _check(raw: Obj, value: Any, path: str, *, root: bool = False, old: Any = _ABSENT) -> Iterator[FieldError]:
+    """`old`: the value before an update, where it has one that it can be told from others by."""
+    if (value is None and raw.get("nullable")) or (old is not _ABSENT and value == old):
         return
     kind = raw.get("type", "")
     if raw.get("x-kubernetes-int-or-string"):
@@ -233,10 +241,10 @@ def _check(raw: Obj, value: Any, path: str, *, root: bool = False) -> Iterator[F
     elif isinstance(value, int | float):
         yield from _check_number(raw, value, path)
     elif isinstance(value, list):
-        yield from _check_list(raw, value, path)
+        yield from _check_list(raw, value, path, old)
     elif isinstance(value, dict):
-        yield from _check_object(raw, value, path, root)
-    yield from _check_combined(raw, value, path, root)
+        yield from _check_object(raw, value, path, root, old)
+    yield from _check_combined(raw, value, path, root, old)
 
 
 def _join(path: str, name: str) -> str:
@@ -269,7 +277,7 @@ def _check_string(raw: Obj, value: str, path: str) -> Iterator[FieldError]:
         pattern = _pattern(text)
         if pattern is not None and not pattern.search(value):
             yield invalid(path, value, f"{path} in body should match '{text}'")
-    check = _FORMATS.get(raw.get("format", ""))
+    check = FORMATS.get(raw.get("format", ""))
     if check is not None and not check(value):
         yield invalid(path, value, f"{path} in body must be of type {raw['format']}: {orjson.dumps(value).decode()}")
 
@@ -298,7 +306,20 @@ def _plain(number: int | float) -> str:
     return str(int(number)) if float(number).is_integer() else str(number)
 
 
-def _check_list(raw: Obj, value: list[Any], path: str) -> Iterator[FieldError]:
+def _counterparts(raw: Obj, old: Any) -> Callable[[Any], Any]:
+    """What finds the old one of an item: by its keys in a list of type map, nothing in others."""
+    keys = raw.get("x-kubernetes-list-map-keys") or ()
+    if raw.get("x-kubernetes-list-type") != "map" or not isinstance(old, list):
+        return lambda item: _ABSENT
+
+    def identity(item: Any) -> str:
+        return orjson.dumps([item.get(key) for key in keys]).decode() if isinstance(item, dict) else ""
+
+    known = {identity(item): item for item in old}
+    return lambda item: known.get(identity(item), _ABSENT)
+
+
+def _check_list(raw: Obj, value: list[Any], path: str, old: Any) -> Iterator[FieldError]:
     if (limit := raw.get("maxItems")) is not None and len(value) > limit:
         yield too_many(path, len(value), limit)
     if (limit := raw.get("minItems")) is not None and len(value) < limit:
@@ -307,11 +328,12 @@ def _check_list(raw: Obj, value: list[Any], path: str) -> Iterator[FieldError]:
         yield invalid(path, value, f"{path} in body shouldn't contain duplicates")
     items = raw.get("items")
     if isinstance(items, dict):
+        counterpart = _counterparts(raw, old)
         for index, item in enumerate(value):
-            yield from _check(items, item, f"{path}[{index}]")
+            yield from _check(items, item, f"{path}[{index}]", old=counterpart(item))
 
 
-def _check_object(raw: Obj, value: Obj, path: str, root: bool) -> Iterator[FieldError]:
+def _check_object(raw: Obj, value: Obj, path: str, root: bool, old: Any) -> Iterator[FieldError]:
     if (limit := raw.get("maxProperties")) is not None and len(value) > limit:
         yield too_many(path, len(value), limit)
     if (limit := raw.get("minProperties")) is not None and len(value) < limit:
@@ -321,37 +343,38 @@ def _check_object(raw: Obj, value: Obj, path: str, root: bool) -> Iterator[Field
             yield required(_join(path, name))
     properties = raw.get("properties", {})
     rest = raw.get("additionalProperties")
+    before = old if isinstance(old, dict) else {}
     for name, child in value.items():
         if root and name in ("apiVersion", "kind", "metadata"):
             continue
         if name in properties:
-            yield from _check(properties[name], child, _join(path, name))
+            yield from _check(properties[name], child, _join(path, name), old=before.get(name, _ABSENT))
         elif isinstance(rest, dict):
-            yield from _check(rest, child, _join(path, name))
+            yield from _check(rest, child, _join(path, name), old=before.get(name, _ABSENT))
     if raw.get("x-kubernetes-embedded-resource"):
         for name in ("apiVersion", "kind"):
             if not value.get(name):
                 yield required(_join(path, name), "must not be empty")
 
 
-def _check_combined(raw: Obj, value: Any, path: str, root: bool) -> Iterator[FieldError]:
+def _check_combined(raw: Obj, value: Any, path: str, root: bool, old: Any) -> Iterator[FieldError]:
     def fits(schema: Obj) -> bool:
-        return next(_check(schema, value, path, root=root), None) is None
+        return next(_check(schema, value, path, root=root, old=old), None) is None
 
     for schema in raw.get("allOf", ()):
-        found = list(_check(schema, value, path, root=root))
+        found = list(_check(schema, value, path, root=root, old=old))
         if found:
             yield from found
             yield invalid(path, "", f'"{path}" must validate all the schemas (allOf)')
     if (choices := raw.get("anyOf")) and not raw.get("x-kubernetes-int-or-string") and not any(map(fits, choices)):
-        yield from _check(choices[0], value, path, root=root)
+        yield from _check(choices[0], value, path, root=root, old=old)
         yield invalid(path, "", f'"{path}" must validate at least one schema (anyOf)')
     if choices := raw.get("oneOf"):
         count = sum(map(fits, choices))
         if count != 1:
             found_text = "Found none valid" if count == 0 else f"Found {count} valid alternatives"
             if count == 0:
-                yield from _check(choices[0], value, path, root=root)
+                yield from _check(choices[0], value, path, root=root, old=old)
             yield invalid(path, "", f'"{path}" must validate one and only one schema (oneOf). {found_text}')
     if (unwanted := raw.get("not")) and fits(unwanted):
         yield invalid(path, "", f'"{path}" must not validate the schema (not)')
@@ -379,46 +402,3 @@ def _check_lists(node: Schema, value: Any, path: str) -> Iterator[FieldError]:
                 seen.add(element)
             if node.item is not None and type(item) in (dict, list):
                 yield from _check_lists(node.item, item, where)
-
-
-def _is_ip(version: int) -> Any:
-    def check(text: str) -> bool:
-        try:
-            return ipaddress.ip_address(text).version == version
-        except ValueError:
-            return False
-
-    return check
-
-
-def _is_cidr(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return "/" in text
-
-
-def _matches(pattern: str) -> Any:
-    compiled = re.compile(pattern)
-    return lambda text: compiled.fullmatch(text) is not None
-
-
-_UUID = "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?%s[0-9a-fA-F]{3}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}"
-_FORMATS: dict[str, Any] = {
-    "date-time": _matches(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)"),
-    "date": _matches(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"),
-    "byte": _matches(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"),
-    "email": _matches(r"[^@\s]+@[^@\s]+"),
-    "hostname": _matches(r"(?=.{1,255}$)[A-Za-z0-9]([-A-Za-z0-9]{0,62})?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,62})?)*"),
-    "ipv4": _is_ip(4),
-    "ipv6": _is_ip(6),
-    "cidr": _is_cidr,
-    "uri": lambda text: bool(urlparse(text).scheme) or text.startswith("/"),
-    "uuid": _matches(_UUID % "[0-9a-fA-F]"),
-    "uuid3": _matches(_UUID % "3"),
-    "uuid4": _matches(_UUID % "4"),
-    "uuid5": _matches(_UUID % "5"),
-    "duration": _matches(r"[-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h|d|w)((\d+(\.\d*)?)(ns|us|µs|ms|s|m|h|d|w))*|0"),
-    "mac": _matches(r"([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}"),
-}

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from stablehand.machinery.fielderrors import FieldError, invalid
+from stablehand.machinery.openapirules import every
 from stablehand.machinery.structural import check_value
 from stablehand.machinery.types import Obj
 
@@ -30,9 +31,10 @@ def has_defaults(schema: Obj) -> bool:
 
 def has_unpruned(schema: Obj) -> bool:
     """Whether a default of the schema has fields that the schema does not know."""
-    if has_defaults(schema):
-        return any(error.detail == _UNKNOWN for error in _node(schema, "", True, True))
-    return False
+    return has_defaults(schema) and any(
+        node.get("default") is not None and prune_value(node, node["default"]) != node["default"]
+        for node in every(schema)
+    )
 
 
 _UNKNOWN = "must not have unknown fields"

@@ -1,6 +1,6 @@
 """NetworkPolicies for the pods of this node: follows policies, pods and namespaces and applies their rules with nft.
 
-What a policy means is policies', its rules policyrules'. Without a policy there is no table, no watch of pods or
+What a policy means is policies', its rules policyrules', what a change of the cluster changes policystate's. Without a policy there is no table, no watch of pods or
 namespaces, and no work. Rules stay when Stablehand stops, as pods do.
 """
 
@@ -12,19 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stablehand.client import Client
+from stablehand.machinery.meta import key as key_of
 from stablehand.machinery.meta import labels
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
 from stablehand.network.nft import NetworkError, TableWriter, delete_table
-from stablehand.network.policies import DnsServer, concerns_policies, make_plan
-from stablehand.network.policyrules import policy_part, skeleton
+from stablehand.network.policies import DnsServer, concerns_policies
+from stablehand.network.policyrules import closed, skeleton
+from stablehand.network.policystate import PolicyState, make_state
 from stablehand.network.table import Key, Part
-from stablehand.runtime import Informer, Informers
+from stablehand.runtime import EventRecorder, Informer, Informers
 
 log = logging.getLogger("stablehand.network.policies")
 DNS_SERVICE = ("kube-system", "kube-dns")
 _GATHER = 0.005
-_ALL: Key = ("", "")
 
 
 def policy_table(table: str) -> str:
@@ -49,23 +50,29 @@ class Enforcer:
     ) -> None:
         self._client, self._table, self._place, self._dns = client, table, place, dns
         self._changed = asyncio.Event()
+        self._dirty: set[tuple[str, Key]] = set()  # ("pod" | "namespace" | "policy", its key)
+        self._events = EventRecorder(client.with_manager("stablehand-network"), "stablehand-network", place.node_name)
         self._policies = informers.get(resource("networkpolicies.networking.k8s.io"))
         self._policies.on_change(self._policy_changed)
 
     def mark(self) -> None:
         self._changed.set()
 
+    def _mark(self, kind: str, key: Key) -> None:
+        self._dirty.add((kind, key))
+        self._changed.set()
+
     def _policy_changed(self, _kind: str, old: Obj | None, new: Obj) -> None:
         if old is None or _kind == "DELETED" or old.get("spec") != new.get("spec"):
-            self.mark()
+            self._mark("policy", key_of(new))
 
     def _pod_changed(self, kind: str, old: Obj | None, new: Obj) -> None:
         if kind == "DELETED" or concerns_policies(old, new):
-            self.mark()
+            self._mark("pod", key_of(new))
 
     def _namespace_changed(self, kind: str, old: Obj | None, new: Obj) -> None:
         if kind == "DELETED" or old is None or labels(old) != labels(new):
-            self.mark()
+            self._mark("namespace", key_of(new))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -92,10 +99,20 @@ class Enforcer:
         try:
             await pods.synced()
             await namespaces.synced()
-            writer = TableWriter(
-                self._table, skeleton(self._table, self._place.pod_cidr), lambda: {_ALL: self._part(pods, namespaces)}
-            )
             self._changed.clear()
+            self._dirty.clear()
+            place = self._place
+            state = make_state(
+                self._policies.items(),
+                pods.items(),
+                namespaces.items(),
+                place.node_name,
+                dns_servers(self._dns()),
+                place.node_ips,
+            )
+            writer = TableWriter(
+                self._table, skeleton(self._table, place.pod_cidr), state.everything, self._refused, _instead
+            )
             await writer.insist()
             keeping = asyncio.create_task(writer.keep())
             log.info("enforcing %s network policies in nft table %s", len(self._policies.items()), self._table)
@@ -105,36 +122,52 @@ class Enforcer:
                 self._changed.clear()
                 if not self._policies.items():
                     return
-                await writer.change({_ALL: self._part(pods, namespaces)})
+                self._follow(state, pods, namespaces)
+                await writer.change(state.changes())
         finally:
             tasks = [watching] if keeping is None else [watching, keeping]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _part(self, pods: Informer, namespaces: Informer) -> Part:
-        plan = make_plan(
-            self._policies.items(),
-            pods.items(),
-            namespaces.items(),
-            self._place.node_name,
-            tuple(dns_servers(self._dns())),
-        )
-        return policy_part(plan, self._place.node_ips)
+    def _follow(self, state: PolicyState, pods: Informer, namespaces: Informer) -> None:
+        """Tells the state of everything that changed."""
+        dirty, self._dirty = self._dirty, set()
+        state.set_dns(dns_servers(self._dns()))
+        for kind, key in dirty:
+            if kind == "pod":
+                pod = pods.cached(*key)
+                state.remove_pod(key) if pod is None else state.set_pod(pod)
+            elif kind == "policy":
+                policy = self._policies.cached(*key)
+                state.remove_policy(key) if policy is None else state.set_policy(policy)
+            else:
+                namespace = namespaces.cached(*key)
+                state.remove_namespace(key[1]) if namespace is None else state.set_namespace(namespace)
+
+    def _refused(self, key: Key, why: str) -> None:
+        kind, name = key
+        policy = self._policies.cached(*name.split("/", 1)) if kind == "policy" else None
+        if policy is not None:
+            text = "nothing is let through by this policy on the pods it selects"
+            self._events.event(policy, "Warning", "RulesRefused", f"{why}; {text}")
 
 
-def dns_servers(slices: list[Obj]) -> list[DnsServer]:
+def _instead(key: Key, part: Part) -> Part | None:
+    """A policy whose rules cannot be written isolates its pods all the same."""
+    return closed(part) if key[0] == "policy" else None
+
+
+def dns_servers(slices: list[Obj]) -> tuple[DnsServer, ...]:
     """The addresses behind kube-dns that are no pods."""
-    return sorted(
-        {
-            DnsServer(address, port["port"])
-            for piece in slices
-            for endpoint in piece.get("endpoints") or ()
-            if (endpoint.get("targetRef") or {}).get("kind") != "Pod"
-            for address in endpoint.get("addresses") or ()
-            if ":" not in address
-            for port in piece.get("ports") or ()
-            if port.get("port")
-        },
-        key=lambda s: (s.address, s.port),
-    )
+    found = {
+        DnsServer(address, port["port"])
+        for piece in slices
+        for endpoint in piece.get("endpoints") or ()
+        if (endpoint.get("targetRef") or {}).get("kind") != "Pod"
+        for address in endpoint.get("addresses") or ()
+        if ":" not in address
+        for port in piece.get("ports") or ()
+        if port.get("port")
+    }
+    return tuple(sorted(found, key=lambda s: (s.address, s.port)))

@@ -14,13 +14,13 @@ from stablehand.client import Client
 from stablehand.machinery.meta import key, labels, namespace
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
-from stablehand.network.conntrack import clear_udp
+from stablehand.aiokit.conntrack import clear_udp
 from stablehand.network.enforcer import DNS_SERVICE, Enforcer, Place, policy_table
 from stablehand.network.health import HealthPorts
 from stablehand.network.nft import NetworkError, TableWriter, delete_table
 from stablehand.network.rules import local_endpoints, service_part, skeleton
 from stablehand.network.table import Key, Part
-from stablehand.runtime import Informers
+from stablehand.runtime import EventRecorder, Informers
 
 __all__ = ["NetworkConfig", "NetworkError", "Proxy", "run", "teardown"]
 
@@ -66,6 +66,8 @@ class Proxy:
         self._dirty: set[Key] = set()
         self._changed = asyncio.Event()
         self._parts: dict[Key, Part] = {}
+        client = config.client.with_manager("stablehand-network")
+        self._events = EventRecorder(client, "stablehand-network", config.node_name)
         self._health = HealthPorts((*config.node_ips, "127.0.0.1") if config.node_ips else ())
         self.services = informers.get(resource("services"))
         self.slices = informers.get(resource("endpointslices.discovery.k8s.io"))
@@ -95,12 +97,18 @@ class Proxy:
         self._parts = {key(service): self._part(key(service)) for service in self.services.items()}
         return self._parts
 
+    def _refused(self, each: Key, why: str) -> None:
+        service = self.services.cached(*each)
+        if service is not None:
+            self._events.event(service, "Warning", "RulesRefused", f"{why}; the Service keeps the rules it had before")
+
     async def run(self) -> None:
         """Until cancelled. Raises NetworkError when nft refuses even the first rules."""
         await self.services.synced()
         await self.slices.synced()
         config = self._config
-        writer = TableWriter(config.table, skeleton(config.table, config.node_ips, config.pod_cidr), self._everything)
+        rules = skeleton(config.table, config.node_ips, config.pod_cidr)
+        writer = TableWriter(config.table, rules, self._everything, self._refused)
         dirty = {key(service) for service in self.services.items()}
         self._dirty.clear()
         self._changed.clear()

@@ -1,28 +1,25 @@
-"""What NetworkPolicies mean for the pods of one node: objects to a Plan of who may reach whom. Pure.
+"""What NetworkPolicies mean for the pods of one node: the words of a policy, and a Plan of who may reach whom. Pure.
 
 A pod that a policy selects for a direction is isolated in it: only what one of its policies allows goes through.
-`permits` is the meaning of a Plan; policyrules says the same in nftables. Traffic of the node itself, host-network
-pods and packets of known connections never come here.
+`permits` is the meaning of a Plan, which policystate makes; policyrules says the same in nftables. Traffic of the node
+itself, host-network pods and packets of known connections never come here.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from stablehand.machinery import meta
 from stablehand.machinery.endpoints import address as address_of
-from stablehand.machinery.endpoints import named_ports
 from stablehand.machinery.pods import is_over
 from stablehand.machinery.selectors import Selector, SelectorError, from_label_selector
 from stablehand.machinery.types import Obj
-from stablehand.network.table import digest
 
 INGRESS, EGRESS = "ingress", "egress"
-_DNS_NAMESPACE, _DNS_LABELS = "kube-system", {"k8s-app": "kube-dns"}
 _LAST_PORT = 65535
 
 
@@ -116,7 +113,7 @@ def _parsed(text: str) -> Selector:
     return from_label_selector(json.loads(text))
 
 
-def _selector(selector: Obj | None) -> Selector:
+def parse_selector(selector: Obj | None) -> Selector:
     """{} or none given selects all, as both do in a policy."""
     try:
         return _parsed(json.dumps(selector or {}, sort_keys=True))
@@ -151,111 +148,7 @@ def block_networks(block: Obj) -> tuple[str, ...]:
     return tuple(str(n) for n in sorted(ipaddress.collapse_addresses(left)))
 
 
-def _is_on(pod: Obj, node_name: str) -> bool:
-    return not node_name or pod["spec"].get("nodeName") == node_name
-
-
-class _Planner:
-    def __init__(self, pods: Iterable[Obj], namespaces: Iterable[Obj], dns: tuple[DnsServer, ...]) -> None:
-        self.plan = Plan()
-        self._labels = {meta.name(n): meta.labels(n) for n in namespaces}
-        self._dns = dns
-        self.pods: dict[str, list[tuple[str, Obj]]] = {}
-        for pod in pods:
-            if address := pod_address(pod):
-                self.pods.setdefault(meta.namespace(pod), []).append((address, pod))
-
-    def add(self, policy: Obj, node_name: str, isolated: dict[tuple[str, str], list[str]]) -> None:
-        namespace, spec = meta.namespace(policy), policy.get("spec") or {}
-        selector = _selector(spec.get("podSelector"))
-        mine = [
-            (address, pod)
-            for address, pod in self.pods.get(namespace, ())
-            if _is_on(pod, node_name) and selector.matches(meta.labels(pod))
-        ]
-        if not mine:
-            return
-        for direction in policy_types(policy):
-            which = digest(direction, namespace, meta.name(policy))
-            allows: list[Allow] = []
-            for rule in spec.get(direction) or ():
-                allows += self._rule(direction, namespace, rule, which, mine)
-            self.plan.rules[which] = tuple(dict.fromkeys(allows))
-            for address, _ in mine:
-                isolated.setdefault((direction, address), []).append(which)
-
-    def _rule(
-        self, direction: str, namespace: str, rule: Obj, which: str, mine: list[tuple[str, Obj]]
-    ) -> Iterator[Allow]:
-        peers: list[Obj] = rule.get("from" if direction == INGRESS else "to") or [{}]
-        numbers, names = _split(rule.get("ports") or ())
-        every = not rule.get("ports")
-        for peer in peers:
-            if peer and "ipBlock" in peer:
-                networks = block_networks(peer["ipBlock"])
-                if not networks:
-                    continue
-                far, members = Allow(networks=networks), self._everyone()
-            elif peer:
-                members = list(self._members(namespace, peer))
-                group = "group_" + digest(
-                    "" if peer.get("namespaceSelector") is not None else namespace, json.dumps(peer)
-                )
-                self.plan.groups[group] = frozenset(address for address, _ in members)
-                far = Allow(group=group)
-                if direction == EGRESS:
-                    yield from self._dns_allows(namespace, peer, rule)
-            else:
-                far, members = Allow(), self._everyone()
-                if direction == EGRESS and names:
-                    yield from self._dns_allows(namespace, {"namespaceSelector": {}}, rule)
-            if every or numbers:
-                yield Allow(far.group, far.networks, numbers)
-            for protocol, name in names:
-                if direction == INGRESS:
-                    yield Allow(far.group, far.networks, named=self._named(mine, protocol, name, which))
-                elif members:
-                    # Of a selector's peers, the set has the addresses already.
-                    yield Allow(networks=far.networks, named=self._named(members, protocol, name, far.group))
-
-    def _everyone(self) -> list[tuple[str, Obj]]:
-        return [each for pods in self.pods.values() for each in pods]
-
-    def _named(self, pods: list[tuple[str, Obj]], protocol: str, name: str, owner: str) -> str:
-        where = "named_" + digest(owner, protocol, name)
-        self.plan.named[where] = frozenset(
-            (address, protocol, number) for address, pod in pods for number in named_ports(pod, name, protocol.upper())
-        )
-        return where
-
-    def _members(self, namespace: str, peer: Obj) -> Iterator[tuple[str, Obj]]:
-        pods = _selector(peer.get("podSelector"))
-        for where in self._namespaces(namespace, peer):
-            for address, pod in self.pods.get(where, ()):
-                if pods.matches(meta.labels(pod)):
-                    yield address, pod
-
-    def _namespaces(self, namespace: str, peer: Obj) -> Iterable[str]:
-        if peer.get("namespaceSelector") is None:
-            return (namespace,)
-        wanted = _selector(peer["namespaceSelector"])
-        return [name for name, labels in self._labels.items() if wanted.matches(labels)]
-
-    def _dns_allows(self, namespace: str, peer: Obj, rule: Obj) -> Iterator[Allow]:
-        if _DNS_NAMESPACE not in self._namespaces(namespace, peer):
-            return
-        if not _selector(peer.get("podSelector")).matches(_DNS_LABELS):
-            return
-        for server in self._dns:
-            numbers, names = _split(rule.get("ports") or ())
-            for protocol, name in (("udp", "dns"), ("tcp", "dns-tcp")):
-                open_ = not rule.get("ports") or (protocol, name) in names
-                if open_ or any((protocol, server.port) in each for each in numbers):
-                    ports = (Ports(protocol, server.port, server.port),)
-                    yield Allow(networks=(f"{server.address}/32",), ports=ports)
-
-
-def _split(ports: Iterable[Obj]) -> tuple[tuple[Ports, ...], list[tuple[str, str]]]:
+def split_ports(ports: Iterable[Obj]) -> tuple[tuple[Ports, ...], list[tuple[str, str]]]:
     """(numeric ranges, (protocol, name) of named ports)."""
     numbers: list[Ports] = []
     names: list[tuple[str, str]] = []
@@ -268,20 +161,3 @@ def _split(ports: Iterable[Obj]) -> tuple[tuple[Ports, ...], list[tuple[str, str
         else:
             names.append((protocol, str(port)))
     return tuple(sorted(set(numbers))), names
-
-
-def make_plan(
-    policies: Iterable[Obj],
-    pods: Iterable[Obj],
-    namespaces: Iterable[Obj],
-    node_name: str = "",
-    dns: tuple[DnsServer, ...] = (),
-) -> Plan:
-    """The Plan for the pods of `node_name` ("": of all nodes). `pods` and `namespaces` are the whole cluster's."""
-    planner = _Planner(pods, namespaces, dns)
-    isolated: dict[tuple[str, str], list[str]] = {}
-    for policy in policies:
-        planner.add(policy, node_name, isolated)
-    planner.plan.isolated = {where: tuple(sorted(ids)) for where, ids in isolated.items()}
-    planner.plan.known = frozenset(a for pods in planner.pods.values() for a, pod in pods if _is_on(pod, node_name))
-    return planner.plan

@@ -1,4 +1,4 @@
-"""A Plan of NetworkPolicies in nftables' words: pure text and data, applied by network.nft.
+"""NetworkPolicies in nftables' words: pure text and data, put together by policystate, applied by network.nft.
 
 Each direction has a base chain of its own, so that an `accept` for one end leaves the other end's say: a packet
 passes when both let it. A pod's address leads (by a map) to the chain of its policies, which ends in `drop`; pods with
@@ -11,10 +11,10 @@ pod hardly ever waits for this.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from stablehand.network.policies import EGRESS, INGRESS, Allow, Plan, Ports
-from stablehand.network.table import Part, digest
+from stablehand.network.policies import EGRESS, INGRESS, Allow, Ports
+from stablehand.network.table import Element, Part, digest
 
 _ALL = (0, 65535)
 
@@ -53,25 +53,54 @@ table ip {table} {{
 """
 
 
-def policy_part(plan: Plan, node_ips: tuple[str, ...] = ()) -> Part:
-    """All rules of a Plan. `node_ips`: the node's own addresses, which may lie in the pod network."""
-    part = Part(elements={("known", address): "" for address in sorted({*plan.known, *node_ips})})
-    directions = {which: direction for (direction, _), ids in plan.isolated.items() for which in ids}
-    for which, direction in directions.items():
-        part.chains[f"policy_{which}"] = tuple(line for allow in plan.rules[which] for line in _lines(allow, direction))
-    for (direction, address), ids in plan.isolated.items():
-        chain = f"pods_{digest(direction, *ids)}"
-        part.chains[chain] = (*(f"jump policy_{which}" for which in ids), "drop")
-        part.elements[direction, address] = f"goto {chain}"
+def node_part(node_ips: tuple[str, ...]) -> Part:
+    """The node's own addresses, which may lie in the pod network."""
+    return Part(elements={("known", address): "" for address in node_ips})
+
+
+def set_part(name: str, of_ports: bool) -> Part:
+    """A set that rules refer to, empty."""
+    return Part(sets={name: "type ipv4_addr . inet_proto . inet_service;" if of_ports else "type ipv4_addr;"})
+
+
+def policy_part(rules: Mapping[str, tuple[str, tuple[Allow, ...]]]) -> Part:
+    """A policy's rules: direction -> (id, ways through)."""
+    return Part(
+        chains={
+            f"policy_{which}": tuple(line for allow in allows for line in _lines(allow, direction))
+            for direction, (which, allows) in rules.items()
+        }
+    )
+
+
+def closed(part: Part) -> Part:
+    """A policy that isolates its pods and lets nothing through: what is left of one whose rules nft refuses."""
+    return Part(chains=dict.fromkeys(part.chains, ()))
+
+
+def chain_of(direction: str, ids: tuple[str, ...]) -> str:
+    """The name of the chain of the pods that have these policies."""
+    return f"pods_{digest(direction, *ids)}"
+
+
+def pods_part(chain: str, ids: tuple[str, ...]) -> Part:
+    return Part(chains={chain: (*(f"jump policy_{which}" for which in ids), "drop")})
+
+
+def pod_elements(
+    address: str,
+    own: bool,
+    sets: Mapping[str, tuple[str, ...]],
+    isolation: Iterable[tuple[str, tuple[str, ...]]],
+) -> dict[Element, str]:
+    """A pod's address wherever it is told. `own`: it is on this node; `sets`: its elements in rules' sets;
+    `isolation`: the ids of its policies in each direction."""
+    out: dict[Element, str] = {("known", address): ""} if own else {}
+    for direction, ids in isolation:
+        out[direction, address] = f"goto {chain_of(direction, ids)}"
         # A pod always reaches itself, through a Service too.
-        part.elements["own", f"{address} . {address}"] = ""
-    for name, addresses in plan.groups.items():
-        part.sets[name] = "type ipv4_addr;"
-        part.elements |= {(name, address): "" for address in addresses}
-    for name, ends in plan.named.items():
-        part.sets[name] = "type ipv4_addr . inet_proto . inet_service;"
-        part.elements |= {(name, f"{address} . {protocol} . {port}"): "" for address, protocol, port in ends}
-    return part
+        out["own", f"{address} . {address}"] = ""
+    return out | {(name, element): "" for name, elements in sets.items() for element in elements}
 
 
 def _lines(allow: Allow, direction: str) -> Iterator[str]:

@@ -25,6 +25,9 @@ class Part:
     elements: dict[Element, str] = field(default_factory=dict)
     flows: dict[tuple[str, int], frozenset[tuple[str, int]]] = field(default_factory=dict)
 
+    def has_rules(self) -> bool:
+        return bool(self.elements or self.chains or self.sets)
+
 
 def digest(*words: object) -> str:
     """A name for a chain or set: nft's are too short for those of objects."""
@@ -39,21 +42,38 @@ class Table:
         self.parts: dict[Key, Part] = {}
         # Two owners may bring one element (an endpoint's hairpin, a doubled external address): the first has it.
         self._claims: dict[Element, dict[Key, str]] = {}
+        self._before: tuple[dict[Key, Part], dict[Element, dict[Key, str]]] = ({}, {})
+
+    def undo(self) -> None:
+        """Takes the last change back: nft refused it, and a transaction changes all or nothing."""
+        parts, claims = self._before
+        for key, part in parts.items():
+            self.parts.pop(key, None)
+            if part.has_rules():
+                self.parts[key] = part
+        for element, owners in claims.items():
+            self._claims.pop(element, None)
+            if owners:
+                self._claims[element] = owners
+        self._before = ({}, {})
 
     def change(self, parts: dict[Key, Part]) -> str:
         """Takes in new parts (an empty one removes an owner); the nft commands for the difference."""
         before: dict[Element, str | None] = {}
+        old_parts: dict[Key, Part] = {}
+        old_claims: dict[Element, dict[Key, str]] = {}
+        self._before = (old_parts, old_claims)
         old_chains: dict[str, tuple[str, ...]] = {}
         old_sets: dict[str, str] = {}
         new_chains: dict[str, tuple[str, ...]] = {}
         new_sets: dict[str, str] = {}
         for key, part in parts.items():
-            old = self.parts.pop(key, None) or Part()
+            old = self.parts.get(key) or Part()
             if old == part:
-                if part.elements:
-                    self.parts[key] = part
                 continue
-            if part.elements:
+            old_parts[key] = old
+            self.parts.pop(key, None)
+            if part.has_rules():
                 self.parts[key] = part
             old_chains |= old.chains
             old_sets |= old.sets
@@ -62,6 +82,8 @@ class Table:
             for element in old.elements.keys() | part.elements.keys():
                 before.setdefault(element, self._value(element))
                 claims = self._claims.setdefault(element, {})
+                if element not in old_claims:
+                    old_claims[element] = dict(claims)
                 if element in part.elements:
                     claims[key] = part.elements[element]
                 else:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from stablehand.aiokit.backoff import Backoff
@@ -26,6 +26,7 @@ from stablehand.node.containerd import Containerd
 from stablehand.node.cri.client import CriError, Exits, Runtime
 from stablehand.node.eviction import Evictor
 from stablehand.node.images import ensure_pause, import_folder, wait_for_image
+from stablehand.node.manifests import StaticPods
 from stablehand.node.network import Network
 from stablehand.node.nodeobject import Machine, allocatable
 from stablehand.node.objects import Objects
@@ -115,6 +116,10 @@ class Agent:
     def _pressing(self) -> dict[str, bool]:
         return self.pressure.conditions()
 
+    async def _static_pods(self) -> None:
+        config = self.config
+        await StaticPods(config.client, config.static_pods_dir, config.node_name, self.node.pods, self._nodes).run()
+
     def poke_node(self) -> None:
         """The Node object has something new to tell."""
         self._registration.poke()
@@ -150,6 +155,7 @@ class Agent:
             self._tasks.spawn(Upkeep(self).run(), "upkeep")
             self._tasks.spawn(Evictor(self).run(), "eviction")
             self._tasks.spawn(self.pressure.run(), "pressure")
+            self._tasks.spawn(self._static_pods(), "static pods")
             self._tasks.spawn(self._import_archives(), "archives")
             await registered.wait()
             if ready is not None:
@@ -417,7 +423,11 @@ class Agent:
                     await remove_sandbox(self.runtime, sandbox.id)
         self._found = {}
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, _clear_folders, self.config, set(known) | set(self.workers))
+        # The folders first: a pod that comes meanwhile has none among them.
+        there = await loop.run_in_executor(None, _pod_folders, self.config)
+        known = {pod["metadata"]["uid"] for pod in self.node.pods.items()} | set(self.workers) | self._leaving
+        cgroups.remove_others(self.config, known)
+        await loop.run_in_executor(None, _remove_folders, [f for f, uid in there.items() if uid not in known])
 
 
 async def remove_sandbox(runtime: Runtime, sandbox: str) -> None:
@@ -429,15 +439,13 @@ async def remove_sandbox(runtime: Runtime, sandbox: str) -> None:
             log.warning("removing sandbox %s: %s", sandbox[:12], e.message)
 
 
-def _clear_folders(config: NodeConfig, known: set[str]) -> None:
-    cgroups.remove_others(config, known)
-    for folder in _folders(config.pods_dir):
-        if folder.name not in known and not remove_pod_folder(folder):
+def _pod_folders(config: NodeConfig) -> dict[Path, str]:
+    """The folders of pods, of their volumes and of their logs: the pod's uid by folder."""
+    parents = [p for p in (config.pods_dir, config.logs_dir) if p.is_dir()]
+    return {folder: folder.name.rpartition("_")[2] for p in parents for folder in p.iterdir() if folder.is_dir()}
+
+
+def _remove_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        if not remove_pod_folder(folder):
             log.warning("%s still holds a mount", folder)
-    for folder in _folders(config.logs_dir):
-        if folder.name.rpartition("_")[2] not in known:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folders(parent: Path) -> list[Path]:
-    return [p for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []

@@ -50,6 +50,7 @@ class NodeConfig:
     mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     insecure_registries: tuple[str, ...] = ()
     images_dir: Path | None = None  # default: <data_dir>/images; archives here are imported at start
+    manifests_dir: Path | None = None  # default: <data_dir>/manifests; of static pods
     cni_bin_dir: Path | None = None
     node_labels: Mapping[str, str] = field(default_factory=dict)
     max_pods: int = 110
@@ -92,6 +93,10 @@ class NodeConfig:
     @property
     def archives_dir(self) -> Path:
         return self.images_dir or self.data_dir / "images"
+
+    @property
+    def static_pods_dir(self) -> Path:
+        return self.manifests_dir or self.data_dir / "manifests"
 
     @property
     def thresholds(self) -> list[Threshold]:

@@ -42,6 +42,7 @@ def configuration(config: NodeConfig) -> Obj:
         "evictionHard": dict(HARD if config.eviction_hard is None else config.eviction_hard),
         "evictionPressureTransitionPeriod": f"{config.eviction_transition:g}s",
         "podLogsDir": str(config.logs_dir),
+        "staticPodPath": str(config.static_pods_dir),
     }
     if config.eviction_soft:
         kubelet["evictionSoft"] = dict(config.eviction_soft)

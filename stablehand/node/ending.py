@@ -189,8 +189,13 @@ async def remove_sandboxes(worker: PodWorker, *, everything: bool) -> None:
 
 
 async def retire(worker: PodWorker) -> None:
-    """Ends the containers of a sandbox that is to be replaced, with the grace they have; what does not end in time goes
-    with the sandbox."""
+    """Ends the containers of a sandbox that is to be replaced, with the grace they have, to start again in the next; what
+    does not end in time goes with the sandbox. So do those that never start again: one that ends well when it is asked
+    to would pass for having done its work."""
+    if worker.pod["spec"].get("restartPolicy") == "Never":
+        return
+    for record in worker.observed.running():
+        record.replaced = True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(grace_seconds(worker) + _RETIRE_SECONDS):
             await stop_containers(worker)

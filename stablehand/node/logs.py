@@ -151,8 +151,8 @@ def read_log(path: Path, options: LogOptions) -> Iterator[bytes]:
             return
 
 
-class _Inotify:
-    """Wakes when a file grows or its folder gets a new one."""
+class FolderWatch:
+    """Wakes when a file grows or its folder gets, changes or loses one."""
 
     def __init__(self, path: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -180,7 +180,7 @@ class _Inotify:
 async def follow_log(path: Path, options: LogOptions, ended: asyncio.Event) -> AsyncIterator[bytes]:
     """The log and all that is added to it, until `ended` is set and everything was read. Survives rotation."""
     keep = LineFilter(options)
-    notify = _Inotify(path)
+    notify = FolderWatch(path)
     stopper = asyncio.ensure_future(ended.wait())
     stopper.add_done_callback(lambda _: notify.event.set())
     f = open(path, "rb")  # noqa: ASYNC230, SIM115

@@ -19,12 +19,12 @@ import itertools
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stablehand.aiokit.conntrack import clear_udp
 from stablehand.machinery.types import Obj
 from stablehand.node.config import NodeConfig, NodeError
 from stablehand.node.files import write_if_changed
@@ -32,6 +32,8 @@ from stablehand.node.files import write_if_changed
 log = logging.getLogger("stablehand.node.network")
 
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+# What it was before the first Stablehand on this machine; gone with the last, and with a reboot.
+_FORWARD_BEFORE = Path("/run/stablehand.ip_forward")
 
 
 def cni_config(config: NodeConfig) -> str:
@@ -127,6 +129,26 @@ def host_ports(pod: Obj) -> list[HostPort]:
     return out
 
 
+def udp_ends(
+    changed: Iterable[tuple[str, str]], open_: Iterable[Mapping[tuple[str, str], str]], own: Iterable[str]
+) -> dict[tuple[str, int], frozenset[tuple[str, int]]]:
+    """Where (address, UDP port) of the host lead, for the changed entries (map of our table, key); `open_`: all entries
+    there are now, with their values; `own`: the host's addresses."""
+    ends = {entry: value for entries in open_ for entry, value in entries.items()}
+    out = {}
+    for where, key in changed:
+        words = key.split(" . ")
+        if where == "hairpin" or words[-2] != "udp":
+            continue
+        for address in own if where == "hostports" else words[:1]:
+            value = ends.get(("hostaddresses", f"{address} . udp . {words[-1]}")) or ends.get(
+                ("hostports", f"udp . {words[-1]}")
+            )
+            inner = value.split(" . ") if value else None
+            out[address, int(words[-1])] = frozenset() if inner is None else frozenset({(inner[0], int(inner[1]))})
+    return out
+
+
 async def run_program(*command: str, stdin: str = "") -> tuple[int, str]:
     feed = asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
@@ -141,7 +163,6 @@ class Network:
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
-        self._before = config.run_dir / "ip_forward.before"
         self._ports: dict[str, dict[tuple[str, str], str]] = {}  # uid -> (map or set, key): value, "" in a set
         self._nft = shutil.which("nft")
 
@@ -150,8 +171,8 @@ class Network:
         conf_dir = config.data_dir / "cni" / "net.d"
         write_if_changed(conf_dir / "10-stablehand.conflist", cni_config(config))
         config.run_dir.mkdir(parents=True, exist_ok=True)
-        if not self._before.exists():
-            self._before.write_text(_FORWARD.read_text())
+        with contextlib.suppress(FileExistsError), _FORWARD_BEFORE.open("x") as before:
+            before.write(_FORWARD.read_text())
         self._clear_stale_addresses()
         await asyncio.gather(self._link(), self._table())
         with contextlib.suppress(OSError):
@@ -251,6 +272,8 @@ class Network:
         if code != 0:
             del self._ports[uid]
             log.warning("host ports %s of pod %s: %s", ports, uid, out)
+            return
+        await self._clear_udp(entries)
 
     async def close_ports(self, uid: str) -> None:
         entries = self._ports.pop(uid, None)
@@ -258,19 +281,25 @@ class Network:
             table = table_of(self._config)
             lines = (f"delete element ip {table} {where} {{ {key} }}\n" for where, key in entries)
             await run_program(self._nft, "-f", "-", stdin="".join(lines))
+            await self._clear_udp(entries)
+
+    async def _clear_udp(self, entries: Mapping[tuple[str, str], str]) -> None:
+        """Clients that keep their port are led as the rules are now, and not as before these entries came or went."""
+        if wanted := udp_ends(entries, self._ports.values(), host_addresses()):
+            try:
+                await asyncio.to_thread(clear_udp, wanted)
+            except OSError as e:
+                log.warning("cannot clear UDP connections to host ports: %s", e)
 
     # -- undoing
 
     async def teardown(self) -> None:
         """Removes interface, routes, links, rules and leases, and puts ip_forward back."""
         config = self._config
-        network = ipaddress.ip_network(config.pod_cidr)
-        _, routes = await run_program("ip", "-4", "route", "show")
-        lines = []
-        for line in routes.splitlines():
-            found = re.match(r"(\d+\.\d+\.\d+\.\d+) dev (veth\w+)", line)
-            if found and ipaddress.ip_address(found[1]) in network:
-                lines.append(f"link del {found[2]}")
+        # Another Stablehand may have been given the same network: an address that we lent is ours.
+        leases = config.data_dir / "cni" / "addresses" / "stablehand"
+        ours = ((a, d) for a, d in routes().items() if d.startswith("veth") and (leases / a).exists())
+        lines = [f"link del {device}" for _, device in ours]
         lines.append(f"route del unreachable {config.pod_cidr} metric 4096")
         lines.append(f"link del {config.bridge}")
         await run_program("ip", "-force", "-batch", "-", stdin="\n".join(lines) + "\n")
@@ -281,9 +310,18 @@ class Network:
         await self.restore_forwarding()
 
     async def restore_forwarding(self) -> None:
+        """Unless another Stablehand's pods, which its table tells of, still need it."""
+        if self._nft is not None:
+            _, out = await run_program(self._nft, "list", "tables", "ip")
+            others = {line.split()[-1] for line in out.splitlines() if line.endswith("_node")} - {
+                table_of(self._config)
+            }
+            if others:
+                log.info("IPv4 forwarding stays on for %s", ", ".join(sorted(others)))
+                return
         with contextlib.suppress(OSError):
-            _FORWARD.write_text(self._before.read_text())
-            self._before.unlink()
+            _FORWARD.write_text(_FORWARD_BEFORE.read_text())
+            _FORWARD_BEFORE.unlink()
 
 
 def veth_of(address: str) -> str:

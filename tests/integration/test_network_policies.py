@@ -103,11 +103,11 @@ async def _scenes(machine: Machine, api: Api) -> None:
             api.drop(POLICIES + name)
         await until(lambda: "t_policies" not in tables())
         assert machine.ask("web", f"tcp {OUTSIDE} 80") == [WEB]
-        await teardown("t_services")
-        assert tables() == ""
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+    await teardown("t_services")
+    assert tables() == ""
 
 
 async def _ingress(machine: Machine, api: Api) -> None:

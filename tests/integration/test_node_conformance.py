@@ -211,6 +211,31 @@ def test_devices(node: NodeCase, tmp_path: Path) -> None:
     assert disk.read_bytes()[:5] == b"kept\n"
 
 
+def test_static_pods(node: NodeCase) -> None:
+    folder = node.cluster.data_dir / "node" / "manifests"
+    name = "web-" + node.cluster.get("nodes")["items"][0]["metadata"]["name"]
+
+    def put(**meta: Any) -> None:
+        made = pod("web", WAIT, restartPolicy="Always", terminationGracePeriodSeconds=0, meta=meta)
+        (folder / "web.new").write_text(json.dumps(made))
+        (folder / "web.new").rename(folder / "web.yaml")
+
+    def shown() -> Obj:
+        done = node.kubectl("get", "pod", name, "-o", "json", check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else {}
+
+    put()
+    node.cluster.until(shown, 10)
+    uid = node.ready(name)["metadata"]["uid"]
+    node.kubectl("delete", "pod", name, "--now")
+    node.cluster.until(lambda: shown() and shown()["metadata"]["uid"] != uid, 10)  # its file is still there
+    node.ready(name)
+    put(labels={"v": "2"})
+    node.cluster.until(lambda: shown() and shown()["metadata"].get("labels") == {"v": "2"}, 10)
+    (folder / "web.yaml").unlink()
+    node.cluster.until(lambda: not shown(), 10)
+
+
 def test_sent_past_the_scheduler(node: NodeCase) -> None:
     name = node.cluster.get("nodes")["items"][0]["metadata"]["name"]
     offered = {"example.com/fake": "5"}

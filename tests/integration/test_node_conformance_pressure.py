@@ -20,7 +20,7 @@ def available() -> int:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeCase]:
     # More than there is: short as soon as its soft threshold's time is up.
     soft = ["--eviction-soft", f"memory.available<{available() * 2}Mi"]
-    grace = ["--eviction-soft-grace-period", "memory.available=8s", "--eviction-pressure-transition-period", "5"]
+    grace = ["--eviction-soft-grace-period", "memory.available=8s", "--eviction-pressure-transition-period", "5s"]
     folder = tmp_path_factory.mktemp("p") / "x"
     yield from running_node(folder, "shnodc1", "10.229.81.0/24", 10291, *soft, *grace)
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration import operatorcrds as crds
 from tests.integration.conftest import Cluster
+from tests.integration.hollow import APPLY, MERGE, Api
 from tests.integration.test_conversion import convert, version
 from tests.integration.test_webhooks import Hooks, patch, register, rule
 
@@ -37,30 +38,9 @@ def managers(c: Cluster, *what: str) -> dict[str, Obj]:
     return {f"{m['manager']}/{m.get('subresource', '')}": m for m in found}
 
 
-def send(c: Cluster, method: str, path: str, body: Any, content_type: str, **query: str) -> Obj:
-    """A request that kubectl does not make; the answer, whatever it is."""
-    import base64
-    import ssl
-    import urllib.error
-    import urllib.parse
-    import urllib.request
-
-    import yaml
-
-    config = yaml.safe_load((c.data_dir / "kubeconfig.yaml").read_text())
-    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-    context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
-    pem = c.data_dir.parent / "client.pem"
-    pem.write_bytes(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
-    context.load_cert_chain(pem)
-    url = f"{cluster['server']}{path}?{urllib.parse.urlencode(query)}"
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": content_type}, method=method)
-    try:
-        with urllib.request.urlopen(request, context=context) as answer:
-            found: Obj = json.load(answer)
-    except urllib.error.HTTPError as e:
-        found = json.load(e)
-    return found
+@pytest.fixture(scope="module")
+def api(control_plane: Cluster) -> Api:
+    return Api(control_plane.data_dir / "kubeconfig.yaml")
 
 
 def test_definitions_are_taken_in_every_way(c: Cluster) -> None:
@@ -171,6 +151,25 @@ def test_what_definitions_may_not_say(c: Cluster) -> None:
     )
 
 
+def test_objects_may_keep_what_a_stricter_definition_forbids(c: Cluster) -> None:
+    put(c, crds.GOOD_CLUSTER)
+    parameters = {"type": "object", "additionalProperties": {"type": "string", "pattern": "^[a-z]+$"}}
+    where = "/spec/versions/1/schema/openAPIV3Schema/properties/spec/properties/parameters"
+    crd, strict = "dbclusters.data.stablehand.dev", [{"op": "replace", "path": where, "value": parameters}]
+    c.kubectl("patch", "crd", crd, "--type=json", "-p", json.dumps(strict))
+
+    def change(text: str) -> str:
+        return c.kubectl("patch", "dbc", "main", "--type=merge", "-p", text, check=False).stderr
+
+    assert change('{"spec":{"instances":2,"parameters":{"b":"x"}}}') == ""
+    assert 'spec.parameters.a: Invalid value: "2": spec.parameters.a in body should match' in change(
+        '{"spec":{"parameters":{"a":"2"}}}'
+    )
+    assert "spec.parameters.b in body should match" in change('{"spec":{"parameters":{"b":"X"}}}')
+    put(c, crds.CLUSTER, "replace")
+    c.kubectl("delete", "dbc", "main")
+
+
 def test_names_versions_and_the_end_of_definitions(c: Cluster) -> None:
     def thing(plural: str, kind: str, *versions: str, short: str = "") -> Obj:
         schema = {"openAPIV3Schema": {"type": "object"}}
@@ -209,7 +208,18 @@ def test_names_versions_and_the_end_of_definitions(c: Cluster) -> None:
     assert "create not allowed while custom resource definition is terminating" in late
     c.kubectl("patch", one, "a", "--type=json", "-p", '[{"op":"remove","path":"/metadata/finalizers"}]')
     c.kubectl("wait", f"crd/{one}", "--for=delete", "--timeout=10s")
-    c.kubectl("delete", "crd", "twos.ends.stablehand.dev")
+    # The names are free now; and objects of a version that is not served any more go with their definition, too.
+    two = "twos.ends.stablehand.dev"
+    c.kubectl("wait", "--for=condition=Established", f"crd/{two}", "--timeout=10s")
+    meta = {"apiVersion": "ends.stablehand.dev/v1", "kind": "Two", "metadata": {"name": "a"}}
+    c.until(lambda: put(c, meta, "create", check=False).returncode == 0)
+    hidden = '[{"op":"replace","path":"/spec/versions/0/served","value":false}]'
+    c.kubectl("patch", "crd", two, "--type=json", "-p", hidden)
+    c.kubectl("delete", "crd", two, "--timeout=10s")
+    put(c, thing("twos", "Two", "v1"))
+    c.kubectl("wait", "--for=condition=Established", f"crd/{two}")
+    assert c.get(two)["items"] == []
+    c.kubectl("delete", "crd", two)
 
 
 def test_applying_together(c: Cluster) -> None:
@@ -249,14 +259,15 @@ def test_applying_together(c: Cluster) -> None:
     c.kubectl("delete", "dbc", "shared")
 
 
-def test_scales_are_applied_too(c: Cluster) -> None:
-    api = {"apiVersion": "data.stablehand.dev/v1", "kind": "DbCluster", "metadata": {"name": "scaled"}}
-    put(c, {**api, "spec": {"instances": 1}}, "apply", "--server-side", "--field-manager=gitops")
+def test_scales_are_applied_too(c: Cluster, api: Api) -> None:
+    meta = {"apiVersion": "data.stablehand.dev/v1", "kind": "DbCluster", "metadata": {"name": "scaled"}}
+    put(c, {**meta, "spec": {"instances": 1}}, "apply", "--server-side", "--field-manager=gitops")
     scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "scaled"}, "spec": {"replicas": 4}}
     path = "/apis/data.stablehand.dev/v1/namespaces/default/dbclusters/scaled/scale"
 
     def apply(**query: str) -> Obj:
-        return send(c, "PATCH", path, scale, "application/apply-patch+yaml", **query)
+        answer: Obj = api.call("PATCH", path, scale, type=APPLY, **query).body
+        return answer
 
     assert apply(fieldManager="scaler")["message"] == (
         'Apply failed with 1 conflict: conflict with "gitops": .spec.instances'
@@ -266,24 +277,26 @@ def test_scales_are_applied_too(c: Cluster) -> None:
     assert found["scaler/scale"]["operation"] == "Apply" and found["scaler/scale"]["fieldsV1"] == {
         "f:spec": {"f:instances": {}}
     }
-    put(c, {**api, "spec": {}}, "apply", "--server-side", "--field-manager=gitops")  # as GitOps tools do beside scalers
+    put(
+        c, {**meta, "spec": {}}, "apply", "--server-side", "--field-manager=gitops"
+    )  # as GitOps tools do beside scalers
     assert c.get("dbc", "scaled")["spec"]["instances"] == 4
     c.kubectl("delete", "dbc", "scaled")
 
 
-def test_options_of_writes_are_checked(c: Cluster) -> None:
+def test_options_of_writes_are_checked(c: Cluster, api: Api) -> None:
     c.kubectl("create", "cm", "optional")
-    path, merge = "/api/v1/namespaces/default/configmaps/optional", "application/merge-patch+json"
+    path = "/api/v1/namespaces/default/configmaps/optional"
+
+    def said(body: Obj, kind: str, **query: str) -> str:
+        return str(api.call("PATCH", path, body, type=kind, **query).body["message"])
+
     start = 'PatchOptions.meta.k8s.io "" is invalid: '
-    assert send(c, "PATCH", path, {}, merge, force="true")["message"] == (
-        f"{start}force: Forbidden: may not be specified for non-apply patch"
-    )
-    assert send(c, "PATCH", path, {}, "application/apply-patch+yaml")["message"] == (
-        f"{start}fieldManager: Required value: is required for apply patch"
-    )
-    assert "fieldManager: Too long" in send(c, "PATCH", path, {}, merge, fieldManager="m" * 129)["message"]
+    assert said({}, MERGE, force="true") == (f"{start}force: Forbidden: may not be specified for non-apply patch")
+    assert said({}, APPLY) == (f"{start}fieldManager: Required value: is required for apply patch")
+    assert "fieldManager: Too long" in said({}, MERGE, fieldManager="m" * 129)
     wrong = {"apiVersion": "v2", "kind": "ConfigMap"}
-    assert send(c, "PATCH", path, wrong, "application/apply-patch+yaml", fieldManager="m")["message"] == (
+    assert said(wrong, APPLY, fieldManager="m") == (
         "Incorrect version specified in apply patch. Specified patch version: v2, expected: v1"
     )
     c.kubectl("delete", "cm", "optional")
@@ -339,7 +352,8 @@ def hooks(control_plane: Cluster, tmp_path: Path) -> Iterator[Hooks]:
     try:
         yield served
     finally:
-        for kind in ("mutatingwebhookconfiguration", "validatingwebhookconfiguration"):
+        kinds = ("webhookconfiguration", "admissionpolicybinding", "admissionpolicy")
+        for kind in (f"{how}{kind}" for how in ("mutating", "validating") for kind in kinds):
             control_plane.kubectl("delete", kind, "--all")
         control_plane.kubectl("delete", "crd", "links.told.stablehand.dev", "--ignore-not-found")
         served.server.shutdown()
@@ -375,6 +389,26 @@ def test_webhooks_are_told_in_the_version_they_know(c: Cluster, hooks: Hooks) ->
     assert told[-1]["operation"] == "UPDATE" and told[-1]["oldObject"]["spec"] == {"hostPort": "h:81"}
     assert told[-1]["options"]["kind"] == "UpdateOptions"
     assert c.get(f"links.v2.{group}", "l")["spec"]["port"] == "91"
+
+    # Policies see, and change, the version that they name, too.
+    c.kubectl("delete", "mutatingwebhookconfiguration", "links")
+    matched = {"resourceRules": [rule("links", "CREATE", "UPDATE", group=group)]}
+    seven = "[JSONPatch{op: 'replace', path: '/spec/hostPort', value: object.spec.hostPort + '7'}]"
+    mutation = {"patchType": "JSONPatch", "jsonPatch": {"expression": seven}}
+    admission: Obj = {"apiVersion": "admissionregistration.k8s.io/v1"}
+    changes = {"matchConstraints": matched, "reinvocationPolicy": "Never", "mutations": [mutation]}
+    denies = {"matchConstraints": matched, "validations": [{"expression": "object.spec.hostPort != 'no:17'"}]}
+    actions = {"Validating": {"validationActions": ["Deny"]}, "Mutating": {}}
+    for kind, policy in (("Mutating", changes), ("Validating", denies)):
+        meta = {"metadata": {"name": "links"}}
+        put(c, {**admission, **meta, "kind": f"{kind}AdmissionPolicy", "spec": policy})
+        bound = {"policyName": "links", **actions[kind]}
+        put(c, {**admission, **meta, "kind": f"{kind}AdmissionPolicyBinding", "spec": bound})
+    link = {**link, "metadata": {"name": "p"}, "spec": {"host": "h", "port": "1"}}
+    put(c, link, "create")
+    assert c.get(f"links.v2.{group}", "p")["spec"] == {"host": "h", "port": "17"}
+    refused = put(c, {**link, "metadata": {"name": "q"}, "spec": {"host": "no", "port": "1"}}, "create", check=False)
+    assert "failed expression: object.spec.hostPort != 'no:17'" in refused.stderr
 
 
 def test_what_webhooks_add_is_nobodys(c: Cluster, hooks: Hooks) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ class Component:
         self.server, self.agent = server, agent or name.rpartition(":")[2] + "/v1.36.0 (linux/amd64) kubernetes/abc"
         context = ssl.create_default_context(cadata=pki.ca_pem)
         context.load_cert_chain(*pki.certificate(name.replace(":", "-"), name, groups))
-        self._pool = urllib3.PoolManager(ssl_context=context, retries=False)
+        self._pool = urllib3.PoolManager(ssl_context=context, retries=False, maxsize=16)
 
     def raw(
         self,
@@ -148,6 +149,8 @@ def test_a_controller_manager_starts(server: Server) -> None:
         answer = manager.raw("GET", path, accept=aggregated)
         assert answer.headers["Content-Type"] == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
         assert json.loads(answer.data)["items"]
+        known = {"If-None-Match": answer.headers["Etag"]}
+        assert manager.raw("GET", path, accept=aggregated, headers=known).status == 304
         assert manager("GET", path)["kind"] in ("APIVersions", "APIGroupList")  # an older client's way
     accounts = "/api/v1/namespaces/kube-system/serviceaccounts"
     account = {
@@ -385,6 +388,47 @@ def test_proxies_scrapers_and_delegates(server: Server) -> None:
     config = server.admin("GET", "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")["data"]
     assert {"client-ca-file", "requestheader-client-ca-file", "requestheader-allowed-names"} <= set(config)
     assert json.loads(config["requestheader-username-headers"]) == ["X-Remote-User"]
+
+
+def test_a_user_who_asks_too_much_is_held_back(server: Server) -> None:
+    """A level of few seats that lends and borrows none: who finds no seat is told to come again."""
+    flow, name = "/apis/flowcontrol.apiserver.k8s.io/v1", "greedy"
+    limits = {"nominalConcurrencyShares": 1, "lendablePercent": 0, "borrowingLimitPercent": 0}
+    level = {
+        "kind": "PriorityLevelConfiguration", "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "metadata": {"name": name},
+        "spec": {"type": "Limited", "limited": {**limits, "limitResponse": {"type": "Reject"}}},
+    }  # fmt: skip
+    rule = {
+        "subjects": [{"kind": "User", "user": {"name": name}}],
+        "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"]}],
+    }
+    schema = {
+        "kind": "FlowSchema", "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "metadata": {"name": name},
+        "spec": {"priorityLevelConfiguration": {"name": name}, "matchingPrecedence": 50, "rules": [rule]},
+    }  # fmt: skip
+    uid = server.admin("POST", f"{flow}/prioritylevelconfigurations", level, 201)["metadata"]["uid"]
+    server.admin("POST", f"{flow}/flowschemas", schema, 201)
+    greedy = Component(server, name)
+    kind = {"kind": "ClusterRoleBinding", "apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": name}}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}
+    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    server.admin("POST", bindings, {**kind, "roleRef": role, "subjects": [user]}, 201)
+
+    def waits(_: int) -> urllib3.BaseHTTPResponse:
+        return greedy.raw("GET", f"{DEFAULT}/pods?resourceVersion=999999", accept="application/json")
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(waits, range(12)))
+    assert {a.headers["X-Kubernetes-PF-PriorityLevel-UID"] for a in answers} == {uid}
+    codes = [a.status for a in answers]
+    refused = next(a for a in answers if a.status == 429)
+    assert set(codes) == {429, 504} and refused.headers["Retry-After"] == "1"
+    assert json.loads(refused.data)["reason"] == "TooManyRequests"
+    seats = server.admin.raw("GET", "/metrics", accept="*/*").data.decode()
+    assert f'apiserver_flowcontrol_nominal_limit_seats{{priority_level="{name}"}} {codes.count(504)}\n' in seats
+    labels = f'flow_schema="{name}",priority_level="{name}",reason="concurrency-limit"'
+    assert f"apiserver_flowcontrol_rejected_requests_total{{{labels}}} {codes.count(429)}\n" in seats
 
 
 def test_headers_that_clients_look_at(server: Server) -> None:

@@ -19,7 +19,7 @@ def lifecycle(core: Core, a: Attributes) -> None:
         raise errors.not_found(_NAMESPACES, a.namespace)
     if entry.obj["metadata"].get("deletionTimestamp") or (entry.obj.get("status") or {}).get("phase") == "Terminating":
         why = f"unable to create new content in namespace {a.namespace} because it is being terminated"
-        error: StatusError = errors.forbidden(a.resource, a.name, why)
+        error: StatusError = errors.forbidden(a.resource, a.told_name, why)
         error.details = {
             **(error.details or {}),
             "causes": [

@@ -42,7 +42,7 @@ def priority(core: Core, a: Attributes) -> None:
     if name:
         entry = collection.get(("", name))
         if entry is None:
-            raise errors.forbidden(a.resource, a.name, f"no PriorityClass with name {name} was found")
+            raise errors.forbidden(a.resource, a.told_name, f"no PriorityClass with name {name} was found")
         found = entry.obj
     else:
         defaults = [e.obj for _, e in collection.ordered() if e.obj.get("globalDefault")]
@@ -53,7 +53,7 @@ def priority(core: Core, a: Attributes) -> None:
     if spec.get("priority") is not None and spec["priority"] != value:
         raise errors.forbidden(
             a.resource,
-            a.name,
+            a.told_name,
             f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; priority admission "
             f"controller computed {value} from the given PriorityClass name",
         )
@@ -106,15 +106,15 @@ def runtime_class(core: Core, a: Attributes) -> None:
     if name := spec.get("runtimeClassName"):
         entry = core.storage.collection(_RUNTIMES).get(("", name))
         if entry is None:
-            raise errors.forbidden(a.resource, a.name, f'pod rejected: RuntimeClass "{name}" not found')
+            raise errors.forbidden(a.resource, a.told_name, f'pod rejected: RuntimeClass "{name}" not found')
         found = entry.obj
     overhead = (found.get("overhead") or {}).get("podFixed")
     if spec.get("overhead") and not overhead:
         text = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
-        raise errors.forbidden(a.resource, a.name, text)
+        raise errors.forbidden(a.resource, a.told_name, text)
     if spec.get("overhead") and spec["overhead"] != overhead:
         text = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"
-        raise errors.forbidden(a.resource, a.name, text)
+        raise errors.forbidden(a.resource, a.told_name, text)
     if overhead:
         spec["overhead"] = dict(overhead)
     scheduling = found.get("scheduling") or {}
@@ -122,7 +122,7 @@ def runtime_class(core: Core, a: Attributes) -> None:
     for key, value in (scheduling.get("nodeSelector") or {}).items():
         if selector.get(key, value) != value:
             text = f"conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = "
-            raise errors.forbidden(a.resource, a.name, text + str(selector[key]))
+            raise errors.forbidden(a.resource, a.told_name, text + str(selector[key]))
         spec.setdefault("nodeSelector", {})[key] = value
     for toleration in scheduling.get("tolerations") or ():
         if toleration not in spec.setdefault("tolerations", []):

@@ -27,7 +27,7 @@ def admit(core: Core, a: Attributes) -> None:
     if entry is None:
         raise errors.forbidden(
             a.resource,
-            a.name,
+            a.told_name,
             f'error looking up service account {a.namespace}/{name}: {_ACCOUNTS.plural[:-1]} "{name}" not found',
         )
     account = entry.obj

@@ -46,7 +46,7 @@ def conditions_hold(core: Core, a: Attributes, row: Resource, hook: Obj) -> bool
         hook.get("matchConditions"), variables_of(core, a, row), hook.get("failurePolicy") or "Fail"
     )
     if error:
-        raise errors.forbidden(a.resource, a.name, error)
+        raise errors.forbidden(a.resource, a.told_name, error)
     return matched
 
 

@@ -70,7 +70,9 @@ CLUSTER_ROLES: dict[str, list[str]] = {
         "create | authorization.k8s.io | selfsubjectaccessreviews,selfsubjectrulesreviews",
         "create | authentication.k8s.io | selfsubjectreviews",
     ],
-    "system:monitoring": ["get | /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*"],
+    "system:monitoring": [
+        "get | /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/* /statusz /flagz"
+    ],
     "system:service-account-issuer-discovery": ["get | /.well-known/openid-configuration /openid/v1/jwks"],
     "system:auth-delegator": [
         "create | authentication.k8s.io | tokenreviews",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy
 from stablehand.apiserver.strategies.jobpolicies import validate_policies
@@ -12,6 +10,7 @@ from stablehand.apiserver.strategies.metadata import immutable, validate_labels
 from stablehand.apiserver.strategies.poddefaults import default_template
 from stablehand.apiserver.strategies.podspec import template_labels_match, validate_template
 from stablehand.apiserver.strategies.workloads import LABELS_MISMATCH
+from stablehand.machinery import cron
 from stablehand.machinery.fielderrors import FieldError, invalid, not_supported, required
 from stablehand.machinery.types import Obj
 
@@ -19,7 +18,6 @@ UID_LABEL = "batch.kubernetes.io/controller-uid"
 NAME_LABEL = "batch.kubernetes.io/job-name"
 _OLD_UID, _OLD_NAME = "controller-uid", "job-name"
 _RESTARTS = 'valid values: "OnFailure", "Never"'
-_CRON_FIELD = re.compile(r"[0-9A-Za-z*/,\-?]+")
 _MAX_INT32 = 2**31 - 1
 
 
@@ -184,13 +182,10 @@ def _schedule(text: str) -> list[FieldError]:
         if text in _MACROS or text.startswith("@every "):
             return []
         return [invalid("spec.schedule", text, f"unrecognized descriptor: {text}")]
-    fields = text.split()
-    if len(fields) != 5:
-        shown = " ".join(fields)
-        return [invalid("spec.schedule", text, f"expected exactly 5 fields, found {len(fields)}: [{shown}]")]
-    for field in fields:
-        if not _CRON_FIELD.fullmatch(field):
-            return [invalid("spec.schedule", text, f"failed to parse int from {field}")]
+    try:
+        cron.parse(text)
+    except cron.CronError as e:
+        return [invalid("spec.schedule", text, str(e))]
     return []
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stablehand.apiserver.strategies import checks
+from stablehand.apiserver.strategies.containerrules import validate_in_pod
 from stablehand.machinery import names
 from stablehand.machinery.fielderrors import (
     FieldError,
@@ -61,6 +62,7 @@ def validate_containers(spec: Obj, path: str, volumes: Mapping[str, Obj], *, is_
     for index, container in enumerate(containers):
         where = f"{path}.containers[{index}]"
         errors.extend(_container(container, where, volumes, seen, host_network, is_pod))
+        errors.extend(validate_in_pod(container, spec, where))
         errors.extend(_host_ports(container, where, used_ports))
         for key in ("readinessProbe", "livenessProbe", "startupProbe"):
             if key in container:
@@ -69,6 +71,7 @@ def validate_containers(spec: Obj, path: str, volumes: Mapping[str, Obj], *, is_
     for index, container in enumerate(init):
         where = f"{path}.initContainers[{index}]"
         errors.extend(_container(container, where, volumes, seen, host_network, is_pod))
+        errors.extend(validate_in_pod(container, spec, where))
         policy = container.get("restartPolicy")
         if policy == "Always":
             errors.extend(_host_ports(container, where, used_ports))
@@ -84,6 +87,7 @@ def validate_containers(spec: Obj, path: str, volumes: Mapping[str, Obj], *, is_
     for index, container in enumerate(ephemeral):
         where = f"{path}.ephemeralContainers[{index}]"
         errors.extend(_container(container, where, volumes, seen, host_network, is_pod))
+        errors.extend(validate_in_pod(container, spec, where))
         target = container.get("targetContainerName")
         if target and target not in {c.get("name") for c in [*containers, *init]}:
             errors.append(not_found(f"{where}.targetContainerName", target))
@@ -448,6 +452,13 @@ def user_ids(context: Obj, path: str) -> list[FieldError]:
                     else "must be set when AppArmor type is Localhost"
                 )
                 errors.append(required(f"{where}.localhostProfile", text))
+            profile_path = profile.get("localhostProfile")
+            if profile_path and kind == "Localhost" and key[0] == "s":
+                errors.extend(local_path(profile_path, f"{where}.localhostProfile"))
+            elif profile_path is not None and kind != "Localhost":
+                word = "seccomp type" if key[0] == "s" else "AppArmor type"
+                text = f"can only be set when {word} is Localhost"
+                errors.append(invalid(f"{where}.localhostProfile", profile_path, text))
     return errors
 
 

@@ -179,10 +179,12 @@ class CustomStrategy(Strategy):
         return self._checked(new, old)
 
     def validate_status(self, new: Obj, old: Obj) -> list[FieldError]:
-        return self._ruled([e for e in validate_custom(self.schema, new) if e.field.startswith("status")], new, old)
+        return self._ruled(
+            [e for e in validate_custom(self.schema, new, old) if e.field.startswith("status")], new, old
+        )
 
     def _checked(self, new: Obj, old: Obj | None) -> list[FieldError]:
-        return self._ruled(validate_custom(self.schema, new), new, old)
+        return self._ruled(validate_custom(self.schema, new, old), new, old)
 
     def _ruled(self, errors: list[FieldError], new: Obj, old: Obj | None) -> list[FieldError]:
         """The errors so far, and those of the rules."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from stablehand.apiserver.strategies import checks
 from stablehand.apiserver.strategies.base import Strategy, bump_generation
 from stablehand.apiserver.strategies.metadata import immutable
@@ -44,6 +46,31 @@ class EndpointsStrategy(Strategy):
         return errors
 
 
+def _of_family(address: str, family: str, path: str) -> list[FieldError]:
+    try:
+        version = ipaddress.ip_address(address).version
+    except ValueError:
+        return []  # told as no address at all
+    return [] if family == f"IPv{version}" else [invalid(path, address, f"must be a valid {family} address")]
+
+
+def _hints(hints: Obj, path: str) -> list[FieldError]:
+    """Where an endpoint's traffic is meant to come from."""
+    errors: list[FieldError] = []
+    for key in ("forZones", "forNodes"):
+        found = [one.get("name") or "" for one in hints.get(key) or ()]
+        if len(found) > 8:
+            errors.append(too_many(f"{path}.{key}", len(found), 8))
+        for index, name in enumerate(found):
+            where = f"{path}.{key}[{index}].name"
+            if name in found[:index]:
+                errors.append(duplicate(where, name))
+            errors.extend(
+                checks.named(name, names.label_value if key == "forZones" else names.dns1123_subdomain, where)
+            )
+    return errors
+
+
 class SliceStrategy(Strategy):
     def default(self, obj: Obj) -> None:
         for port in obj.get("ports") or ():
@@ -83,9 +110,12 @@ class SliceStrategy(Strategy):
                 if family == "FQDN":
                     errors.extend(checks.named(address, names.dns1123_subdomain, where))
                 elif family:
-                    errors.extend(checks.usable_address(address, where))
+                    errors.extend(_of_family(address, family, where) or checks.usable_address(address, where))
             if host := endpoint.get("hostname"):
                 errors.extend(checks.named(host, names.dns1123_label, f"{path}.hostname"))
+            if node := endpoint.get("nodeName"):
+                errors.extend(checks.named(node, names.dns1123_subdomain, f"{path}.nodeName"))
+            errors.extend(_hints(endpoint.get("hints") or {}, f"{path}.hints"))
         if len(ports) > 20000:
             errors.append(too_many("ports", len(ports), 20000))
         seen: set[str] = set()
@@ -97,6 +127,8 @@ class SliceStrategy(Strategy):
                 errors.append(duplicate(f"ports[{index}].name", name))
             seen.add(name)
             errors.extend(checks.one_of(port.get("protocol"), _PROTOCOLS, f"ports[{index}].protocol"))
+            if protocol := port.get("appProtocol"):
+                errors.extend(checks.named(protocol, names.qualified_name, f"ports[{index}].appProtocol"))
         return errors
 
     def validate_change(self, new: Obj, old: Obj) -> list[FieldError]:

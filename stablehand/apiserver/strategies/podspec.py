@@ -41,7 +41,7 @@ def validate_pod_spec(spec: Obj, path: str, *, is_pod: bool) -> list[FieldError]
     if selector := spec.get("nodeSelector"):
         errors.extend(validate_labels(selector, f"{path}.nodeSelector"))
     if context := spec.get("securityContext"):
-        errors.extend(_pod_security(context, f"{path}.securityContext"))
+        errors.extend(_pod_security(context, spec, f"{path}.securityContext"))
     for index, ref in enumerate(spec.get("imagePullSecrets") or ()):
         if not ref.get("name"):
             errors.append(required(f"{path}.imagePullSecrets[{index}].name"))
@@ -90,7 +90,17 @@ def validate_pod_spec(spec: Obj, path: str, *, is_pod: bool) -> list[FieldError]
     return errors
 
 
-def _pod_security(context: Obj, path: str) -> list[FieldError]:
+def _shared_sysctl(name: str, spec: Obj, path: str) -> list[FieldError]:
+    """A sysctl of a namespace that the pod shares with its host would change the host."""
+    if spec.get("hostNetwork") and name.startswith("net."):
+        return [invalid(path, name, "may not be specified when 'hostNetwork' is true")]
+    ipc = name.startswith(("kernel.shm", "kernel.msg", "fs.mqueue.")) or name == "kernel.sem"
+    if spec.get("hostIPC") and ipc:
+        return [invalid(path, name, "may not be specified when 'hostIPC' is true")]
+    return []
+
+
+def _pod_security(context: Obj, spec: Obj, path: str) -> list[FieldError]:
     errors = user_ids(context, path)
     for index, group in enumerate(context.get("supplementalGroups") or ()):
         errors.extend(checks.between(group, 0, _MAX_INT32, f"{path}.supplementalGroups[{index}]"))
@@ -104,6 +114,8 @@ def _pod_security(context: Obj, path: str) -> list[FieldError]:
             errors.append(required(where))
         elif problems := names.sysctl(name):
             errors.extend(invalid(where, name, text) for text in problems)
+        else:
+            errors.extend(_shared_sysctl(name.replace("/", "."), spec, where))
     for index in sorted(checks.duplicates(s.get("name") for s in context.get("sysctls") or ())):
         errors.append(duplicate(f"{path}.sysctls[{index}].name", context["sysctls"][index].get("name")))
     return errors
@@ -234,6 +246,12 @@ def _pod_term(term: Obj, path: str) -> list[FieldError]:
     errors.extend(checks.label_selector(term.get("namespaceSelector"), f"{path}.namespaceSelector"))
     for name in term.get("namespaces") or ():
         errors.extend(checks.named(name, names.dns1123_label, f"{path}.namespaces"))
+    for field in ("matchLabelKeys", "mismatchLabelKeys"):
+        if term.get(field) and term.get("labelSelector") is None:
+            text = "must not be specified when labelSelector is not set"
+            errors.append(forbidden(f"{path}.{field}", text))
+        for index, name in enumerate(term.get(field) or ()):
+            errors.extend(checks.named(name, names.qualified_name, f"{path}.{field}[{index}]"))
     key = term.get("topologyKey") or ""
     if not key:
         errors.append(required(f"{path}.topologyKey", "can not be empty"))
@@ -254,27 +272,41 @@ def validate_node_selector(selector: Obj, path: str) -> list[FieldError]:
 
 def _node_term(term: Obj, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    for kind in ("matchExpressions", "matchFields"):
-        for index, one in enumerate(term.get(kind) or ()):
-            where = f"{path}.{kind}[{index}]"
-            op, values = one.get("operator"), one.get("values") or ()
-            if op in ("In", "NotIn"):
-                if not values:
-                    errors.append(required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-            elif op in ("Exists", "DoesNotExist"):
-                if values:
-                    text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-                    errors.append(forbidden(f"{where}.values", text))
-            elif op in ("Gt", "Lt"):
-                if len(values) != 1:
-                    text = "must be specified single value when `operator` is 'Lt' or 'Gt'"
-                    errors.append(required(f"{where}.values", text))
-            else:
-                errors.append(invalid(f"{where}.operator", op or "", "not a valid selector operator"))
-            if kind == "matchExpressions":
-                errors.extend(checks.named(one.get("key") or "", names.qualified_name, f"{where}.key"))
-            elif one.get("key") != "metadata.name":
-                errors.append(invalid(f"{where}.key", one.get("key") or "", "not a valid field selector key"))
+    for index, one in enumerate(term.get("matchFields") or ()):
+        errors.extend(_node_field(one, f"{path}.matchFields[{index}]"))
+    for index, one in enumerate(term.get("matchExpressions") or ()):
+        where = f"{path}.matchExpressions[{index}]"
+        op, values = one.get("operator"), one.get("values") or ()
+        if op in ("In", "NotIn"):
+            if not values:
+                errors.append(required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
+        elif op in ("Exists", "DoesNotExist"):
+            if values:
+                text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+                errors.append(forbidden(f"{where}.values", text))
+        elif op in ("Gt", "Lt"):
+            if len(values) != 1:
+                text = "must be specified single value when `operator` is 'Lt' or 'Gt'"
+                errors.append(required(f"{where}.values", text))
+        else:
+            errors.append(invalid(f"{where}.operator", op or "", "not a valid selector operator"))
+        errors.extend(checks.named(one.get("key") or "", names.qualified_name, f"{where}.key"))
+    return errors
+
+
+def _node_field(one: Obj, path: str) -> list[FieldError]:
+    """A node is chosen by its name, and by one."""
+    errors: list[FieldError] = []
+    op, values, key = one.get("operator") or "", one.get("values") or [], one.get("key") or ""
+    if op not in ("In", "NotIn"):
+        errors.append(invalid(f"{path}.operator", op, "not a valid selector operator"))
+    elif len(values) != 1:
+        text = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"
+        errors.append(required(f"{path}.values", text))
+    if key != "metadata.name":
+        return [*errors, invalid(f"{path}.key", key, "not a valid field selector key")]
+    for index, value in enumerate(values):
+        errors.extend(checks.named(value, names.dns1123_subdomain, f"{path}.values[{index}]"))
     return errors
 
 

@@ -26,6 +26,8 @@ def validate_status(new: Obj, old: Obj) -> list[FieldError]:
     if before.get("qosClass"):
         errors.extend(immutable(status.get("qosClass"), before["qosClass"], "status.qosClass"))
     policy = spec.get("restartPolicy") or "Always"
+    if _starts_all_again(spec):
+        policy = "Always"
     errors.extend(_stay_ended(status, before, "containerStatuses", spec.get("containers") or (), policy))
     errors.extend(_stay_ended(status, before, "initContainerStatuses", spec.get("initContainers") or (), policy))
     errors.extend(_stay_ended(status, before, "ephemeralContainerStatuses", (), "Never"))
@@ -33,6 +35,12 @@ def validate_status(new: Obj, old: Obj) -> list[FieldError]:
         if status.get(field) != before.get(field):
             errors.extend(_addresses(status.get(field) or [], f"status.{field}"))
     return errors
+
+
+def _starts_all_again(spec: Obj) -> bool:
+    """Whether the end of one container may start every one of the pod's again."""
+    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    return any(r.get("action") == "RestartAllContainers" for c in containers for r in c.get("restartPolicyRules") or ())
 
 
 def _stay_ended(

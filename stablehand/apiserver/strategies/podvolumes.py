@@ -156,8 +156,37 @@ def _downward(source: Obj, path: str) -> list[FieldError]:
     return errors
 
 
+_WITH_ITEMS = ("secret", "configMap", "downwardAPI")
+
+
+def _image(source: Obj, path: str) -> list[FieldError]:
+    errors = checks.must_have(source.get("reference"), f"{path}.reference")
+    policies = ("Always", "IfNotPresent", "Never")
+    return errors + checks.optional_one_of(source.get("pullPolicy"), policies, f"{path}.pullPolicy")
+
+
+def _paths(part: Obj) -> list[str]:
+    """Where a source of a projected volume puts its files, as far as it says."""
+    found = [item.get("path") or "" for key in _WITH_ITEMS for item in (part.get(key) or {}).get("items") or ()]
+    found += [(part.get(key) or {}).get("path") or "" for key in ("serviceAccountToken", "clusterTrustBundle")]
+    return [path for path in found if path]
+
+
+def _conflicts(source: Obj, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for part in source.get("sources") or ():
+        for file in _paths(part):
+            if file in seen:
+                name = next((part[k].get("name") for k in ("secret", "configMap") if part.get(k)), None)
+                errors.append(invalid(path, name or file, "conflicting duplicate paths"))
+            seen.add(file)
+    return errors
+
+
 def _projected(source: Obj, path: str) -> list[FieldError]:
     errors = _mode(source.get("defaultMode"), f"{path}.defaultMode")
+    errors.extend(_conflicts(source, path))
     for index, part in enumerate(source.get("sources") or ()):
         where = f"{path}.sources[{index}]"
         kinds = [key for key, value in part.items() if value is not None]
@@ -202,6 +231,7 @@ _CHECKS: dict[str, Callable[[Obj, str], list[FieldError]]] = {
     "configMap": _config_map,
     "downwardAPI": _downward,
     "projected": _projected,
+    "image": _image,
     "persistentVolumeClaim": _claim,
     "ephemeral": _ephemeral,
     "csi": validate_csi,

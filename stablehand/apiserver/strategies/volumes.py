@@ -102,6 +102,11 @@ def validate_spec(spec: Obj, path: str, *, inline: bool = False) -> list[FieldEr
     if name := spec.get("storageClassName"):
         errors.extend(checks.named(name, names.dns1123_subdomain, f"{path}.storageClassName"))
     errors.extend(checks.optional_one_of(spec.get("volumeMode"), ("Block", "Filesystem"), f"{path}.volumeMode"))
+    if (cls := spec.get("volumeAttributesClassName")) is not None:
+        if not cls:
+            errors.append(required(f"{path}.volumeAttributesClassName", "an empty string is disallowed"))
+        if spec.get("csi") is None:
+            errors.append(required(f"{path}.csi", "has to be specified when using volumeAttributesClassName"))
     return errors
 
 

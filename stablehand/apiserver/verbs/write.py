@@ -154,7 +154,7 @@ async def create_object(
     meta = obj["metadata"]
     place(request, res, obj)
     if generated and not meta.get("name"):
-        meta["name"] = generate_name(meta["generateName"])
+        attributes.name = meta["name"] = generate_name(meta["generateName"])
     # After admission, which may have changed anything: the system's own fields are the system's.
     meta["uid"] = str(uuid.uuid4())
     meta["creationTimestamp"] = format_time(core.clock())

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
-from stablehand.apiserver.contract import User
+from stablehand.apiserver.contract import Request, Response, User
 
-from .server import Server, serving
+from .server import ADMIN, Server, serving
 
 KUBELET = User("system:node:n1", ("system:nodes", "system:authenticated"))
 DEFAULT = "/api/v1/namespaces/default"
@@ -181,3 +182,46 @@ async def test_a_bound_pod_gets_the_zone_of_its_node() -> None:
         assert bound["metadata"]["labels"] == {zone: "z", region: "r"}
         made = await s.made(f"{DEFAULT}/pods", pod("q", "n1"))
         assert made["metadata"]["labels"] == {zone: "z", region: "r"}
+
+
+async def test_a_kubelets_rules_cannot_be_listed() -> None:
+    async with serving() as s:
+        review = {"spec": {"namespace": "default"}}
+        path = f"{REVIEWS}/selfsubjectrulesreviews"
+        code, found = await s.call("POST", path, review, user=KUBELET)
+        assert code == 201 and found["status"]["incomplete"], found
+        assert "node authorizer" in found["status"]["evaluationError"]
+        assert not (await s.made(path, review))["status"]["incomplete"]
+
+
+async def test_who_is_impersonated() -> None:
+    async with serving() as s:
+
+        async def whoami(*headers: tuple[str, str]) -> Any:
+            raw = b'{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1"}'
+            path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+            request = Request("POST", path, {}, CIMultiDict(headers), raw)
+            answer = await s.api.handle(request, ADMIN)
+            assert isinstance(answer, Response)
+            return answer.obj["status"]["userInfo"] if answer.code == 201 else answer.obj
+
+        extra = [("Impersonate-Extra-Scopes", "a"), ("Impersonate-Extra-Scopes", "b"), ("Impersonate-Uid", "7")]
+        groups = [("Impersonate-Group", "g")]
+        assert await whoami(("Impersonate-User", "jane"), *groups, *extra) == {
+            "username": "jane", "groups": ["g", "system:authenticated"], "uid": "7", "extra": {"scopes": ["a", "b"]},
+        }  # fmt: skip
+        account = await whoami(("Impersonate-User", "system:serviceaccount:ns:a"))
+        assert account["groups"] == ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]
+        refused = await whoami(("Impersonate-User", "system:anonymous"))
+        assert refused["code"] == 403  # the anonymous may not even ask who they are
+        assert (await whoami(*groups))["code"] == 400
+
+
+async def test_a_new_node_takes_no_pods_yet() -> None:
+    async with serving() as s:
+        wait = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+        own = {"key": "a", "effect": "NoExecute"}
+        made = await s.made("/api/v1/nodes", {"metadata": {"name": "n1"}, "spec": {"taints": [own]}})
+        assert made["spec"]["taints"] == [own, wait]
+        made = await s.made("/api/v1/nodes", {"metadata": {"name": "n2"}, "spec": {"taints": [wait]}})
+        assert made["spec"]["taints"] == [wait]

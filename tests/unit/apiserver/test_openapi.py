@@ -171,3 +171,27 @@ def test_negotiation() -> None:
     with pytest.raises(StatusError) as caught:
         openapi2._media("text/html")
     assert caught.value.code == 406
+
+
+def test_an_aggregated_servers_document_of_version_2() -> None:
+    from stablehand.apiserver.aggregation.openapi import _readable, from_v2
+
+    gvk = {"group": "g.io", "version": "v1", "kind": "Thing"}
+    operation = {
+        "operationId": "listThings", "x-kubernetes-group-version-kind": gvk, "schemes": ["https"],
+        "parameters": [{"in": "path", "name": "n"}, {"in": "query", "name": "limit", "type": "integer"}],
+        "responses": {"200": {"description": "OK", "schema": {"$ref": "#/definitions/ThingList"}}, "401": {}},
+    }  # fmt: skip
+    item = {"get": operation, "parameters": [{"in": "path", "name": "x"}]}
+    things = {"properties": {"items": {"type": "array", "items": {"$ref": "#/definitions/Thing"}}}}
+    doc = {"definitions": {"Thing": {}, "ThingList": things}, "paths": {"/apis/g.io/v1/things": item, "/other": item}}
+    found = _readable(doc, ("g.io", "v1"))
+    assert list(found["paths"]) == ["/apis/g.io/v1/things"]
+    kept = found["paths"]["/apis/g.io/v1/things"]["get"]
+    assert [p["name"] for p in kept["parameters"]] == ["limit"]
+    assert kept["responses"]["401"] == {"description": "", "schema": {}}
+    made = from_v2(found, ("g.io", "v1"))
+    assert made["paths"]["/apis/g.io/v1/things"]["get"]["x-kubernetes-group-version-kind"] == gvk
+    items = made["components"]["schemas"]["ThingList"]["properties"]["items"]["items"]
+    assert items == {"$ref": "#/components/schemas/Thing"}
+    assert _readable({"definitions": {"Thing": {"type": 7}}}, ("g.io", "v1")) == {}  # cannot be told in binary

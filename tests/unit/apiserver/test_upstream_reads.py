@@ -231,3 +231,10 @@ async def test_events_go_an_hour_after_they_were_last_written() -> None:
         core.clock = lambda: begun + 5402
         await expiry.sweep()
         assert (await s.call("GET", f"{path}/again"))[0] == 404
+
+
+async def test_pages_for_people() -> None:
+    async with serving() as s:
+        status = await text(s, "/statusz")
+        assert status.startswith("\nkube-apiserver statusz\nWarning: ") and "\nUp: 0 hr 00 min 0" in status
+        assert "\nservice-cluster-ip-range=10.96.0.0/16\n" in await text(s, "/flagz")

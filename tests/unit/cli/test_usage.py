@@ -25,6 +25,7 @@ from stablehand.launch.stores import parse_store
         (["up", "--store", "mysql://x"], "no store"),
         (["up", "--kubelet-port", "0"], "port"),
         (["up", "--eviction-hard", "memory"], "SIGNAL<QUANTITY"),
+        (["up", "--eviction-pressure-transition-period", "soon"], "invalid duration"),
         (["up", "--node-name", "Not_A_Name"], "node name"),
         (["kubeconfig", "--merge", "--part", "dns"], "not allowed with"),
         (["image", "build", "windows"], "invalid choice"),

@@ -261,6 +261,20 @@ def test_empty_values(world: World) -> None:
     assert world.owned("a") == {"f:maps": {}, "f:plain": {}, "f:atomic": {}}
 
 
+def test_null_is_a_value(world: World) -> None:
+    world.apply("one", unrelated=None, struct={"numeric": 1, "string": None})
+    assert world.owned("one") == {"f:unrelated": {}, "f:struct": {"f:numeric": {}, "f:string": {}}}
+    assert world.conflicts("two", unrelated=1) == ['"one" .spec.unrelated']
+    world.apply("two", True, unrelated=1)
+    assert world.spec["unrelated"] == 1
+    world.apply("two", unrelated=None)
+    assert world.spec["unrelated"] is None
+    world.update("u", struct={"numeric": 1, "string": None})
+    assert world.owned("two") is None and world.owned("one") == {"f:struct": {"f:numeric": {}, "f:string": {}}}
+    world.update("u", struct={"numeric": None})
+    assert world.owned("u") == {"f:struct": {"f:numeric": {}}} and world.owned("one") is None
+
+
 # --- schemas that change
 
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stablehand.machinery.types import Obj
-from stablehand.network.policies import DnsServer, block_networks, concerns_policies, make_plan, permits
-from stablehand.network.policyrules import policy_part, skeleton
-from stablehand.network.table import Part, Table
+from stablehand.network.policies import DnsServer, block_networks, concerns_policies, permits
+from stablehand.network.policyrules import closed, skeleton
+from stablehand.network.policystate import PolicyState, make_plan, make_state
+from stablehand.network.table import Key, Part, Table
 
 LABELS: list[Obj] = [{}, {"app": "a"}, {"app": "b"}, {"app": "a", "tier": "x"}]
 SELECTORS: list[Obj] = [
@@ -176,18 +177,100 @@ def test_plan_is_a_plain_reading(policies: list[Obj], pairs: list[tuple[str, str
             assert permits(plan, source, target, protocol, port) == expected, (source, target, protocol, port)
 
 
+def check_references(parts: dict[Key, Part]) -> None:
+    """Whatever a rule or an element names is there, in a part that comes no later."""
+    sets: set[str] = {"known", "own", "ingress", "egress"}
+    chains: set[str] = set()
+    for part in parts.values():
+        sets |= part.sets.keys()
+        chains |= part.chains.keys()
+        words = " ".join(line for lines in part.chains.values() for line in lines).split()
+        assert {w[1:] for w in words if w.startswith("@")} <= sets
+        assert {words[i + 1] for i, w in enumerate(words) if w in ("jump", "goto")} <= chains
+        assert all(v.removeprefix("goto ") in chains for v in part.elements.values() if v)
+        assert {where for where, _ in part.elements} <= sets
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(some_policies, min_size=1, max_size=4))
 def test_every_reference_in_the_rules_exists(history: list[list[Obj]]) -> None:
-    table = Table("t")
     for policies in history:
-        part = policy_part(make_plan(policies, PODS, NAMESPACES))
-        table.change({("", ""): part})
-        text = " ".join(line for lines in part.chains.values() for line in lines).split()
-        assert {w[1:] for w in text if w.startswith("@")} <= part.sets.keys()
-        assert {text[i + 1] for i, w in enumerate(text) if w in ("jump", "goto")} <= part.chains.keys()
-        assert all(v.removeprefix("goto ") in part.chains for v in part.elements.values() if v)
-        assert table.change({("", ""): part}) == ""
+        table, parts = Table("t"), make_state(policies, PODS, NAMESPACES).everything()
+        check_references(parts)
+        table.change(parts)
+        assert table.change(parts) == ""
+
+
+a_change = st.one_of(
+    st.tuples(st.just("policy"), st.sampled_from(["p0", "p1"]), st.sampled_from(["n1", "n2"]), st.none() | a_spec),
+    st.tuples(st.just("pod"), st.sampled_from(PODS), st.none() | st.sampled_from(LABELS), st.booleans()),
+    st.tuples(st.just("namespace"), st.sampled_from(["n1", "n2"]), st.none() | st.sampled_from(LABELS)),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(a_change, max_size=12))
+def test_changes_one_by_one_come_to_the_same_as_all_at_once(history: list[Any]) -> None:
+    state, table = PolicyState("n", ("10.0.0.254",)), Table("t")
+    policies: dict[Key, Obj] = {}
+    pods: dict[Key, Obj] = {}
+    namespaces: dict[str, Obj] = {}
+    for kind, which, *rest in history:
+        if kind == "policy":
+            found = policy(which, rest[0], **(rest[1] or {}))
+            key = (rest[0], which)
+            if rest[1] is None:
+                policies.pop(key, None)
+                state.remove_policy(key)
+            else:
+                policies[key] = found
+                state.set_policy(found)
+        elif kind == "pod":
+            meta = which["metadata"]
+            key = (meta["namespace"], meta["name"])
+            if rest[0] is None:
+                pods.pop(key, None)
+                state.remove_pod(key)
+            else:
+                node = "n" if rest[1] else "other"
+                changed = {
+                    **which,
+                    "metadata": {**meta, "labels": rest[0]},
+                    "spec": {**which["spec"], "nodeName": node},
+                }
+                pods[key] = changed
+                state.set_pod(changed)
+        elif rest[0] is None:
+            namespaces.pop(which, None)
+            state.remove_namespace(which)
+        else:
+            namespaces[which] = {"metadata": {"name": which, "labels": rest[0]}}
+            state.set_namespace(namespaces[which])
+        table.change(state.changes())
+    table.change(state.changes())
+    fresh = make_state(policies.values(), pods.values(), namespaces.values(), "n", node_ips=("10.0.0.254",))
+    assert state.plan() == fresh.plan()
+    parts = {key: part for key, part in fresh.everything().items() if part.has_rules()}
+    assert table.parts == parts and state.everything().keys() == fresh.everything().keys()
+
+
+def test_a_pod_among_many_costs_its_own_elements_only() -> None:
+    rule = {"from": [{"namespaceSelector": {}}], "ports": [{"port": "http"}]}
+    policies = [policy(f"p{i}", ingress=[rule]) for i in range(20)]
+    pods = [pod(f"a{i}", f"10.0.1.{i}", {"app": "a"}) for i in range(50)]
+    state = make_state(policies, pods, NAMESPACES)
+    state.everything()
+    state.set_pod(pod("a7", "10.0.1.7", {"app": "b"}))
+    assert list(state.changes()) == [("pod", "n1/a7")]
+    state.set_pod(pod("new", "10.0.1.99", {"app": "b"}))
+    assert list(state.changes()) == [("pod", "n1/new")]
+
+
+def test_a_refused_policy_is_closed() -> None:
+    parts = make_state([policy(ingress=[{}])], PODS[:1], NAMESPACES).everything()
+    (part,) = [part for key, part in parts.items() if key[0] == "policy"]
+    assert all(part.chains.values()) and not any(closed(part).chains.values())
+    assert closed(part).chains.keys() == part.chains.keys()
 
 
 def test_own_node_only_and_pods_without_a_network_of_their_own() -> None:
@@ -200,14 +283,15 @@ def test_own_node_only_and_pods_without_a_network_of_their_own() -> None:
     plan = make_plan([policy()], pods, NAMESPACES, "n")
     assert list(plan.isolated) == [("ingress", "10.0.0.1")]
     assert not permits(plan, "10.0.0.2", "10.0.0.1", "tcp", 80) and permits(plan, "10.0.0.1", "10.0.0.2", "tcp", 80)
-    assert make_plan([policy(namespace="n2")], pods, NAMESPACES, "n").rules == {}
-    assert policy_part(make_plan([], [], NAMESPACES)) == Part()
+    assert make_plan([policy(namespace="n2")], pods, NAMESPACES, "n").isolated == {}
+    assert make_state([], [], NAMESPACES).everything() == {("node", ""): Part()}
 
 
 def test_pods_are_known_by_their_addresses() -> None:
     pods = [pod("here", "10.0.0.1", {}), pod("there", "10.0.0.2", {}, nodeName="other")]
-    part = policy_part(make_plan([], pods, NAMESPACES, "n"), ("10.0.0.254",))
-    assert part == Part(elements={("known", "10.0.0.1"): "", ("known", "10.0.0.254"): ""})
+    parts = make_state([], pods, NAMESPACES, "n", node_ips=("10.0.0.254",)).everything()
+    told = {element for part in parts.values() for element in part.elements}
+    assert told == {("known", "10.0.0.1"), ("known", "10.0.0.254")}
     assert "ip saddr 10.0.0.0/24 ip saddr != @known drop" in skeleton("t", "10.0.0.0/24")
     assert "!= @known" not in skeleton("t")
 
@@ -246,8 +330,10 @@ def test_a_pod_that_comes_is_one_element_and_its_status_alone_is_nothing() -> No
     rule = {"from": [{"podSelector": {"matchLabels": {"app": "b"}}}], "ports": [{"port": 80}]}
     policies = [policy(podSelector={"matchLabels": {"app": "a"}}, ingress=[rule])]
     table, pods = Table("t"), PODS[:2]
-    table.change({("", ""): policy_part(make_plan(policies, pods, NAMESPACES))})
-    text = table.change({("", ""): policy_part(make_plan(policies, PODS[:3], NAMESPACES))})
+    state = make_state(policies, pods, NAMESPACES)
+    table.change(state.everything())
+    state.set_pod(PODS[2])
+    text = table.change(state.changes())
     assert sorted(line.split()[4][:6] for line in text.splitlines()) == ["group_", "known"]
     assert text.count("add element") == 2 == text.count("{ 10.0.1.2 }")
     assert not concerns_policies(PODS[0], {**PODS[0], "status": {**PODS[0]["status"], "message": "x"}})
@@ -257,7 +343,8 @@ def test_a_pod_that_comes_is_one_element_and_its_status_alone_is_nothing() -> No
 def test_rules_as_text() -> None:
     ports = [{"port": 80}, {"port": 81, "endPort": 90}, {"port": 53, "protocol": "UDP"}, {"protocol": "SCTP"}]
     peers = [{"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "0.0.0.0/0"}}]
-    part = policy_part(make_plan([policy(ingress=[{"from": peers, "ports": ports}])], PODS[:1], NAMESPACES))
-    (lines,) = [c for name, c in part.chains.items() if name.startswith("policy_")]
+    parts = make_state([policy(ingress=[{"from": peers, "ports": ports}])], PODS[:1], NAMESPACES).everything()
+    chains = {name: lines for part in parts.values() for name, lines in part.chains.items()}
+    (lines,) = [c for name, c in chains.items() if name.startswith("policy_")]
     tails = ("meta l4proto sctp accept", "tcp dport { 80-90 } accept", "udp dport { 53 } accept")
     assert lines == (*(f"ip saddr {{ 10.0.0.0/8 }} {tail}" for tail in tails), *tails)

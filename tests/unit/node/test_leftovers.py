@@ -85,3 +85,13 @@ def test_a_containerd_that_nobody_wrote_down_is_found(config: NodeConfig, monkey
     assert found is not None and (found.pid, found.start) == (42, "7")
     assert containerd.find_running(Path("/etc/others.toml"), proc) is None
     assert not Containerd(config).alive
+
+
+def test_folders_are_told_by_their_pods(config: NodeConfig) -> None:
+    from stablehand.node.agent import _pod_folders
+
+    assert _pod_folders(config) == {}
+    volumes, logs = config.pods_dir / "u1", config.logs_dir / "ns_web-0_u2"
+    for folder in (volumes, logs):
+        folder.mkdir(parents=True)
+    assert _pod_folders(config) == {volumes: "u1", logs: "u2"}

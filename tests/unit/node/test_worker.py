@@ -13,6 +13,7 @@ from stablehand.aiokit.tasks import TaskSet
 from stablehand.node import ending
 from stablehand.node.config import NodeConfig
 from stablehand.node.cri.client import CriError
+from stablehand.node.plan import CreateSandbox, make_plan
 from stablehand.node.state import Sandbox
 from stablehand.node.worker import PodWorker
 from tests.unit.node.pods import make_pod, observed, record
@@ -77,6 +78,25 @@ async def test_a_running_container_is_never_left_without_its_probes(
     worker.memory.busy.clear()
     worker.probing.keep()
     assert begun == ["c-0"]
+
+
+@pytest.mark.parametrize(("policy", "code", "over"), [("OnFailure", 0, False), ("Never", 137, True)])
+async def test_a_job_is_not_done_because_its_sandbox_is_replaced(
+    worker: PodWorker, monkeypatch: pytest.MonkeyPatch, policy: str, code: int, over: bool
+) -> None:
+    async def stop_containers(_: PodWorker) -> None:
+        worker.exited("c-0", 0, 1.0)  # it ends well when it is asked to
+
+    monkeypatch.setattr(ending, "stop_containers", stop_containers)
+    worker.pod["spec"]["restartPolicy"] = policy
+    worker.observed.sandboxes[0].ready = False
+    await ending.retire(worker)
+    for running in worker.observed.running():
+        worker.mark_lost(running)
+    last = worker.observed.latest("c")
+    assert last is not None and (last.state, last.exit_code) == ("exited", code)
+    plan = make_plan(worker.pod, worker.observed, worker.memory, 1e12)
+    assert plan.over is over and plan.actions == ([] if over else [CreateSandbox(1, True)])
 
 
 async def test_sandboxes_of_the_past_are_removed_with_their_last_container(worker: PodWorker) -> None:

@@ -63,7 +63,7 @@ async def test_binds_and_spreads(world: World) -> None:
         await scheduler.events.flush()
     places = sorted(str(world.where(f"p{i}")) for i in range(4))
     assert places == ["a", "a", "b", "b"]
-    messages = {e["message"] for e in world.server.objects["events"].values()}
+    messages = {e["note"] for e in world.server.objects["events.events.k8s.io"].values()}
     assert f"Successfully assigned ns/p0 to {world.where('p0')}" in messages
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from stablehand.apiserver import errors
+from stablehand.apiserver import conversion, errors
 from stablehand.apiserver.admission import rules
 from stablehand.apiserver.admission.adopt import Unfit, adopt, schema_of
 from stablehand.apiserver.admission.policies.invocations import Invocation, Misconfigured, invocations
@@ -60,7 +60,7 @@ class MutatingPolicies:
     def __init__(self, core: Core) -> None:
         self._source: Source[tuple[Mutation, ...]] = Source(core, _POLICIES, _BINDINGS, compile_spec, objects=True)
 
-    def mutate(self, core: Core, a: Attributes) -> None:
+    async def mutate(self, core: Core, a: Attributes) -> None:
         hooks = self._source.hooks()
         if not hooks or a.resource.key in rules.EXEMPT:
             return
@@ -70,7 +70,7 @@ class MutatingPolicies:
             if isinstance(found, Misconfigured):
                 error = found.error
             elif a.obj is not None and self._wanted(a, found):
-                error = _mutate(core, a, found)
+                error = await _mutate(core, a, found)
             if error and found.hook.failure_policy != "Ignore":
                 by = f"with binding '{found.binding['metadata']['name']}' " if found.binding is not None else ""
                 failures.append(f"policy '{found.hook.name}' {by}denied request: {error}")
@@ -99,11 +99,12 @@ def _refusal(a: Attributes, failures: list[str]) -> StatusError:
     return error
 
 
-def _mutate(core: Core, a: Attributes, found: Invocation[tuple[Mutation, ...]]) -> str:
+async def _mutate(core: Core, a: Attributes, found: Invocation[tuple[Mutation, ...]]) -> str:
     """Applies a policy's mutations in order, each to what the one before it left. Answers why it could not, or ""."""
     hook, row = found.hook, found.row
     conditions = hook.policy["spec"].get("matchConditions")
     if conditions:
+        await conversion.tell(core, a, row)
         variables = {**variables_of(core, a, row), "params": found.params}
         params = hook.policy["spec"].get("paramKind") is not None
         matched, error = evaluate_conditions(conditions, variables, hook.failure_policy, params)
@@ -111,6 +112,7 @@ def _mutate(core: Core, a: Attributes, found: Invocation[tuple[Mutation, ...]]) 
             return error
     first = ""
     for mutation in hook.compiled:
+        await conversion.tell(core, a, row)
         try:
             told = converted(a, a.obj, row)
             assert told is not None
@@ -120,7 +122,7 @@ def _mutate(core: Core, a: Attributes, found: Invocation[tuple[Mutation, ...]]) 
             made = evaluate(mutation.program, variables)
             out = _json_patched(told, made) if mutation.json else _applied(schema_of(core, row, told), told, made)
             if out != told:
-                adopt(core, a, row, copy_object(out), strict=True)
+                adopt(core, a, row, await conversion.told(core, a, row, copy_object(out)), strict=True)
         except (CelError, Unfit, patch.PatchError) as e:
             first = first or str(e)
     if a.mutations_seen is None:

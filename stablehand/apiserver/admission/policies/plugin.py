@@ -35,9 +35,9 @@ class Policies:
 
         return ValidatingPolicies(self._core)
 
-    def mutate(self, core: Core, a: Attributes) -> None:
+    async def mutate(self, core: Core, a: Attributes) -> None:
         if self._mutating_bindings.entries:
-            self._mutating.mutate(core, a)
+            await self._mutating.mutate(core, a)
 
     async def validate(self, core: Core, a: Attributes) -> None:
         if self._validating_bindings.entries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from stablehand.network.conntrack import Flow, is_stale, parse_flow
+from stablehand.aiokit.conntrack import Flow, is_stale, parse_flow
 from stablehand.network.main import changed_flows
 from stablehand.network.rules import service_part
 from stablehand.network.table import Part
