@@ -6,6 +6,7 @@ Built once by apiserver.app and passed to every verb; holds no logic of any one 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -101,5 +102,7 @@ class Core:
         self.aggregation: Aggregation
         self.allocator: ServiceAllocator
         self.clock: Callable[[], float] = time.time
+        # What PodSecurity decided, by the labels of metrics.pod_security, where a namespace asks for anything.
+        self.pod_security: Counter[tuple[str, ...]] = Counter()
         # Set when the server is to stop: watches and follows end then.
         self.stopping: list[Callable[[], None]] = []

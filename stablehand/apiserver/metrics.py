@@ -105,7 +105,10 @@ class Metrics:
     # -- text
 
     def text(self, core: Core, levels: Levels) -> bytes:
-        return ("\n".join([*self._requests(), *_objects(core), *_flow(levels), *self._process()]) + "\n").encode()
+        return (
+            "\n".join([*self._requests(), *_objects(core), *pod_security(core), *_flow(levels), *self._process()])
+            + "\n"
+        ).encode()
 
     def slis(self) -> bytes:
         state = (
@@ -261,6 +264,19 @@ def _objects(core: Core) -> Iterator[str]:
         (
             line("apiserver_resource_objects", {"group": res.group, "resource": res.plural}, count)
             for res, count in counts
+        ),
+    )
+
+
+def pod_security(core: Core) -> Iterator[str]:
+    keys = ("decision", "policy_level", "policy_version", "mode", "request_operation", "resource", "subresource")
+    yield from family(
+        "pod_security_evaluations_total",
+        "counter",
+        "Number of policy evaluations that occurred, not counting ignored or exempt requests.",
+        (
+            line("pod_security_evaluations_total", dict(zip(keys, values, strict=True)), count)
+            for values, count in core.pod_security.items()
         ),
     )
 

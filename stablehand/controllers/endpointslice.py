@@ -244,6 +244,8 @@ class EndpointSliceController(Controller):
             name = rules.hostname(service, pod)
             if name is not None:
                 entry["hostname"] = name
+            if hints := rules.hints(service, entry):
+                entry["hints"] = hints
             out.setdefault((family, tuple(sorted(ports, key=repr))), {})[meta.uid(pod)] = entry
         return out
 

@@ -63,7 +63,7 @@ def endpoint_label(endpoint: Obj, address: str) -> str:
 
 
 def service_records(service: Obj, slices: Iterable[Obj], domain: str) -> Records:
-    """Every name one Service brings, with its records."""
+    """Every name one Service brings, with its records. The Service's own name has the SRV of all ports, as CoreDNS's."""
     namespace, name = key_of(service)
     base = f"{name}.{namespace}.svc.{domain}".lower()
     spec = service.get("spec") or {}
@@ -86,6 +86,7 @@ def service_records(service: Obj, slices: Iterable[Obj], domain: str) -> Records
             add(base, address_type(address), address)
             add(reverse_name(address), "PTR", base)
         for port in spec.get("ports") or ():
+            add(base, "SRV", (0, 100, port["port"], base))
             if port.get("name"):
                 where = f"_{port['name']}._{(port.get('protocol') or 'TCP')}.{base}".lower()
                 add(where, "SRV", (0, 100, port["port"], base))
@@ -103,6 +104,8 @@ def service_records(service: Obj, slices: Iterable[Obj], domain: str) -> Records
                 add(host, address_type(address), address)
                 add(reverse_name(address), "PTR", host)
                 for port in piece.get("ports") or ():
+                    if port.get("port"):
+                        add(base, "SRV", (0, 100, port["port"], host))
                     if port.get("name") and port.get("port"):
                         where = f"_{port['name']}._{(port.get('protocol') or 'TCP')}.{base}".lower()
                         add(where, "SRV", (0, 100, port["port"], host))

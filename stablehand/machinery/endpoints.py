@@ -82,6 +82,19 @@ def hostname(service: Obj, pod: Obj) -> str | None:
     return None
 
 
+def hints(service: Obj, endpoint: Obj) -> Obj:
+    """For which zone and node a ready endpoint is meant (spec.trafficDistribution); {}: for all."""
+    wanted = service["spec"].get("trafficDistribution")
+    if wanted not in ("PreferClose", "PreferSameZone", "PreferSameNode") or not endpoint["conditions"]["ready"]:
+        return {}
+    out: Obj = {}
+    if endpoint.get("zone"):
+        out["forZones"] = [{"name": endpoint["zone"]}]
+    if endpoint.get("nodeName") and wanted == "PreferSameNode":
+        out["forNodes"] = [{"name": endpoint["nodeName"]}]
+    return out
+
+
 def ports(service: Obj, pod: Obj) -> tuple[Port, ...] | None:
     """The Service's ports on this pod; those that the pod does not have are left out. () for a headless Service
     without ports; None where ports are wanted and the pod has none of them."""

@@ -20,7 +20,7 @@ PROVISIONER = "volume.kubernetes.io/storage-provisioner"
 BETA_PROVISIONER = "volume.beta.kubernetes.io/storage-provisioner"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
-_DEFAULT_CLASS = (
+DEFAULT_CLASS = (
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
 )
@@ -39,9 +39,9 @@ def has_class(claim: Obj) -> bool:
     return BETA_CLASS in meta.annotations(claim) or claim["spec"].get("storageClassName") is not None
 
 
-def default_class(classes: Iterable[Obj]) -> Obj | None:
-    """The class marked as default: the newest, ties by name."""
-    marked = [c for c in classes if any(meta.annotations(c).get(a) == "true" for a in _DEFAULT_CLASS)]
+def default_class(classes: Iterable[Obj], annotations: tuple[str, ...] = DEFAULT_CLASS) -> Obj | None:
+    """The class that one of the annotations marks as default: the newest, ties by name."""
+    marked = [c for c in classes if any(meta.annotations(c).get(a) == "true" for a in annotations)]
     if not marked:
         return None
     newest = max(c["metadata"].get("creationTimestamp") or "" for c in marked)

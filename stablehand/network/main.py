@@ -9,16 +9,17 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from stablehand.aiokit.conntrack import clear_udp
 from stablehand.aiokit.tasks import run_all
 from stablehand.client import Client
 from stablehand.machinery.meta import key, labels, namespace
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
-from stablehand.aiokit.conntrack import clear_udp
 from stablehand.network.enforcer import DNS_SERVICE, Enforcer, Place, policy_table
 from stablehand.network.health import HealthPorts
 from stablehand.network.nft import NetworkError, TableWriter, delete_table
 from stablehand.network.rules import local_endpoints, service_part, skeleton
+from stablehand.network.status import Progress, StatusServer
 from stablehand.network.table import Key, Part
 from stablehand.runtime import EventRecorder, Informers
 
@@ -68,7 +69,10 @@ class Proxy:
         self._parts: dict[Key, Part] = {}
         client = config.client.with_manager("stablehand-network")
         self._events = EventRecorder(client, "stablehand-network", config.node_name)
-        self._health = HealthPorts((*config.node_ips, "127.0.0.1") if config.node_ips else ())
+        addresses = (*config.node_ips, "127.0.0.1") if config.node_ips else ()
+        self._health = HealthPorts(addresses)
+        self._progress = Progress()
+        self._status = StatusServer(self._progress, addresses)
         self.services = informers.get(resource("services"))
         self.slices = informers.get(resource("endpointslices.discovery.k8s.io"))
         self.slices.add_index("service", lambda s: [f"{namespace(s)}/{labels(s).get(SERVICE_LABEL, '')}"])
@@ -85,6 +89,7 @@ class Proxy:
 
     def _mark(self, service: Key) -> None:
         self._dirty.add(service)
+        self._progress.changed()
         self._changed.set()
 
     def _part(self, each: Key) -> Part:
@@ -114,6 +119,8 @@ class Proxy:
         self._changed.clear()
         count = await writer.rewrite()
         log.info("wrote the rules of %s services into nft table %s", count, config.table)
+        self._progress.written()
+        await self._status.open()
         flows: Flows = {where: ends for part in self._parts.values() for where, ends in part.flows.items()}
         await run_all(self._work(writer, dirty, flows), writer.keep())
 
@@ -132,8 +139,11 @@ class Proxy:
                     if part.elements:
                         self._parts[each] = part
                 await writer.change(parts)
+                if not self._dirty:
+                    self._progress.written()
         finally:
             await self._health.close()
+            await self._status.close()
 
     async def _follow(self, dirty: set[Key], flows: Flows) -> None:
         """What comes after new rules: connections that lead elsewhere, and the health check ports."""

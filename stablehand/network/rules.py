@@ -16,6 +16,8 @@ from stablehand.machinery.types import Obj
 from stablehand.network.table import Part, digest
 
 _STICKY_SECONDS = 10800
+# Whose Services are somebody else's, or nobody's, although they have a virtual address.
+_NOT_OURS = {"service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"}
 End = tuple[str, int]
 
 
@@ -25,6 +27,9 @@ def skeleton(table: str, node_ips: tuple[str, ...] = (), pod_cidr: str = "") -> 
     own = f"type nat hook prerouting priority dstnat - 1; policy accept; ip saddr {pod_cidr} jump translate;"
     own = f"chain own_pods {{ {own} }}" if pod_cidr else ""
     local = f"ip daddr {{ {', '.join([*node_ips, '127.0.0.0/8'])} }}" if node_ips else "fib daddr type local"
+    # A packet of a pod that belongs to no connection as the kernel sees it is not translated back: its client would
+    # know nothing of who sends it, and reset the connection (kubernetes/kubernetes#74839).
+    odd = f"ip saddr {pod_cidr} ct state invalid drop" if pod_cidr else ""
     # To TCP by a reset: the kernel sends only so many ICMP messages a second, and a client without one waits.
     refused = ("ip daddr @virtual", "ip daddr . meta l4proto . th dport @refused")
     kinds = ("meta l4proto tcp", "reject with tcp reset"), ("", "reject")
@@ -52,7 +57,11 @@ table ip {table} {{
     ct status dnat ip saddr . ip daddr @hairpin masquerade
   }}
   chain refuse_input {{ type filter hook input priority filter; policy accept; ct state new jump refuse; }}
-  chain refuse_forward {{ type filter hook forward priority filter; policy accept; ct state new jump refuse; }}
+  chain refuse_forward {{
+    type filter hook forward priority filter; policy accept;
+    {odd}
+    ct state new jump refuse
+  }}
   chain refuse_output {{ type filter hook output priority filter; policy accept; ct state new jump refuse; }}
 }}
 """
@@ -136,7 +145,7 @@ def service_part(service: Obj, slices: Iterable[Obj], node_name: str = "", pod_c
     """All rules of one Service. `pod_cidr` holds the addresses of this node's pods."""
     part = Part()
     spec = service.get("spec") or {}
-    if spec.get("type") == "ExternalName" or "service.kubernetes.io/service-proxy-name" in labels(service):
+    if spec.get("type") == "ExternalName" or _NOT_OURS & labels(service).keys():
         return part
     pieces = list(slices)
     own = spec.get("clusterIPs") or [spec.get("clusterIP") or ""]

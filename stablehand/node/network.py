@@ -164,6 +164,8 @@ class Network:
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
         self._ports: dict[str, dict[tuple[str, str], str]] = {}  # uid -> (map or set, key): value, "" in a set
+        self._written: dict[tuple[str, str], str] = {}  # what of these is in the kernel
+        self._writing = asyncio.Lock()
         self._nft = shutil.which("nft")
 
     async def setup(self) -> None:
@@ -171,8 +173,7 @@ class Network:
         conf_dir = config.data_dir / "cni" / "net.d"
         write_if_changed(conf_dir / "10-stablehand.conflist", cni_config(config))
         config.run_dir.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError), _FORWARD_BEFORE.open("x") as before:
-            before.write(_FORWARD.read_text())
+        _remember_forwarding()
         self._clear_stale_addresses()
         await asyncio.gather(self._link(), self._table())
         with contextlib.suppress(OSError):
@@ -207,10 +208,12 @@ class Network:
         if self._nft is None:
             log.warning("nft not found: pods reach nothing outside this machine (apt-get install nftables)")
             return
-        opened = "".join(self._additions(entries) for entries in self._ports.values())
-        code, out = await run_program(self._nft, "-f", "-", stdin=rules(self._config) + opened)
-        if code != 0:
-            raise NodeError(f"nft refused the pod network's rules: {out}")
+        async with self._writing:
+            wanted = {entry: value for entries in self._ports.values() for entry, value in entries.items()}
+            code, out = await run_program(self._nft, "-f", "-", stdin=rules(self._config) + self._additions(wanted))
+            if code != 0:
+                raise NodeError(f"nft refused the pod network's rules: {out}")
+            self._written = wanted
 
     def _additions(self, entries: Mapping[tuple[str, str], str]) -> str:
         table = table_of(self._config)
@@ -268,22 +271,39 @@ class Network:
         entries = {("hairpin", f"{address} . {address}"): ""}
         entries |= {port.element(): f"{address} . {port.inner}" for port in ports}
         self._ports[uid] = entries
-        code, out = await run_program(self._nft, "-f", "-", stdin=self._additions(entries))
-        if code != 0:
+        if why := await self._write(entries):
             del self._ports[uid]
-            log.warning("host ports %s of pod %s: %s", ports, uid, out)
-            return
-        await self._clear_udp(entries)
+            log.warning("host ports %s of pod %s: %s", ports, uid, why)
 
     async def close_ports(self, uid: str) -> None:
         entries = self._ports.pop(uid, None)
-        if entries and self._nft is not None:
-            table = table_of(self._config)
-            lines = (f"delete element ip {table} {where} {{ {key} }}\n" for where, key in entries)
-            await run_program(self._nft, "-f", "-", stdin="".join(lines))
-            await self._clear_udp(entries)
+        if entries and self._nft is not None and (why := await self._write(entries)):
+            log.warning("closing the host ports of pod %s: %s", uid, why)
 
-    async def _clear_udp(self, entries: Mapping[tuple[str, str], str]) -> None:
+    async def _write(self, changed: Iterable[tuple[str, str]]) -> str:
+        """Brings these entries in step with `_ports`; why it cannot. A pod that replaces another may come before the
+        other is gone: the one that came last has the port."""
+        changed, table = list(changed), table_of(self._config)
+        async with self._writing:
+            wanted: dict[tuple[str, str], str] = {}
+            for entries in self._ports.values():
+                wanted |= {entry: entries[entry] for entry in changed if entry in entries}
+            new = {entry: value for entry, value in wanted.items() if self._written.get(entry) != value}
+            old = [e for e in changed if e in self._written and (e in new or e not in wanted)]
+            lines = [f"delete element ip {table} {where} {{ {key} }}\n" for where, key in old]
+            if not old and not new:
+                return ""
+            assert self._nft is not None
+            code, out = await run_program(self._nft, "-f", "-", stdin="".join(lines) + self._additions(new))
+            if code != 0:
+                return out
+            for entry in old:
+                del self._written[entry]
+            self._written |= new
+        await self._clear_udp(changed)
+        return ""
+
+    async def _clear_udp(self, entries: Iterable[tuple[str, str]]) -> None:
         """Clients that keep their port are led as the rules are now, and not as before these entries came or went."""
         if wanted := udp_ends(entries, self._ports.values(), host_addresses()):
             try:
@@ -322,6 +342,11 @@ class Network:
         with contextlib.suppress(OSError):
             _FORWARD.write_text(_FORWARD_BEFORE.read_text())
             _FORWARD_BEFORE.unlink()
+
+
+def _remember_forwarding() -> None:
+    with contextlib.suppress(FileExistsError), _FORWARD_BEFORE.open("x") as before:
+        before.write(_FORWARD.read_text())
 
 
 def veth_of(address: str) -> str:

@@ -99,6 +99,7 @@ async def _scenes(machine: Machine, api: Api) -> None:
         assert not watched  # nothing is followed for no policy
         await _ingress(machine, api)
         await _egress(machine, api)
+        await _odd(machine, api)
         for name in ("deny", "open"):
             api.drop(POLICIES + name)
         await until(lambda: "t_policies" not in tables())
@@ -172,6 +173,23 @@ async def _egress(machine: Machine, api: Api) -> None:
     api.policy("open", policyTypes=["Egress"], egress=[{}])
     await web_is(machine, {"web": (f"tcp {OUTSIDE} 80", WEB)})
     assert machine.ask("web", *asked) == [WEB, WEB, WEB, "node hi", "far hi"]
+
+
+async def _odd(machine: Machine, api: Api) -> None:
+    """What nft refuses (the API would, too) keeps nothing else from being enforced; it lets nothing through itself."""
+    for name in ("deny", "open"):
+        api.drop(POLICIES + name)
+    selector = {"matchLabels": {"app": "db"}}
+    api.policy("odd", podSelector=selector, ingress=[{"ports": [{"port": 90, "endPort": 80}]}])
+    api.policy("deny", policyTypes=["Egress"])
+    await web_is(machine, {"web": (f"tcp {FAR} 80", "timeout"), "far": (f"tcp {DB} 80", "timeout")})
+    api.policy("open", policyTypes=["Egress"], egress=[{}])
+    await web_is(machine, {"web": (f"tcp {FAR} 80", WEB), "far": (f"tcp {DB} 80", "timeout")})
+    told = [body for method, path, body in api.writes if method == "POST" and path.endswith("/events")]
+    assert [(e["involvedObject"]["name"], e["reason"]) for e in told] == [("odd", "RulesRefused")]
+    api.policy("odd", podSelector=selector, ingress=[{"ports": [{"port": 80, "endPort": 90}]}])
+    await web_is(machine, {"far": (f"tcp {DB} 80", FAR)})
+    api.drop(POLICIES + "odd")
 
 
 async def _open(machine: Machine, who: str) -> tuple[asyncio.StreamReader, Any]:

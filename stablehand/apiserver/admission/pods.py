@@ -1,5 +1,4 @@
-"""What every pod is given: its priority, what its RuntimeClass adds, the tolerations for a node that fails, requests that
-limits imply."""
+"""What every pod is given: what its RuntimeClass adds, the tolerations for a node that fails, requests that limits imply."""
 
 from __future__ import annotations
 
@@ -8,7 +7,6 @@ from stablehand.apiserver.core import Attributes, Core
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
 
-_CLASSES = resource("priorityclasses.scheduling.k8s.io")
 _RUNTIMES = resource("runtimeclasses.node.k8s.io")
 _FAILURES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 TOLERATION_SECONDS = 300
@@ -25,41 +23,6 @@ def _written_pod(a: Attributes) -> Obj | None:
     if a.operation in ("CREATE", "UPDATE") and a.resource.key == "pods" and not a.subresource and a.obj is not None:
         return a.obj["spec"]
     return None
-
-
-def priority(core: Core, a: Attributes) -> None:
-    """Priority: priorityClassName becomes a number (scheduling.k8s.io); an update that leaves it out keeps it."""
-    if a.operation == "UPDATE" and a.old is not None and (updated := _written_pod(a)) is not None:
-        for field in ("priority", "preemptionPolicy"):
-            if updated.get(field) is None and a.old["spec"].get(field) is not None:
-                updated[field] = a.old["spec"][field]
-    spec = _new_pod(a)
-    if spec is None:
-        return
-    collection = core.storage.collection(_CLASSES)
-    name = spec.get("priorityClassName")
-    found: Obj | None = None
-    if name:
-        entry = collection.get(("", name))
-        if entry is None:
-            raise errors.forbidden(a.resource, a.told_name, f"no PriorityClass with name {name} was found")
-        found = entry.obj
-    else:
-        defaults = [e.obj for _, e in collection.ordered() if e.obj.get("globalDefault")]
-        if defaults:
-            found = min(defaults, key=lambda o: o.get("value", 0))
-            spec["priorityClassName"] = found["metadata"]["name"]
-    value = found.get("value", 0) if found is not None else 0
-    if spec.get("priority") is not None and spec["priority"] != value:
-        raise errors.forbidden(
-            a.resource,
-            a.told_name,
-            f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; priority admission "
-            f"controller computed {value} from the given PriorityClass name",
-        )
-    spec["priority"] = value
-    policy = (found or {}).get("preemptionPolicy") or "PreemptLowerPriority"
-    spec.setdefault("preemptionPolicy", policy)
 
 
 def default_tolerations(core: Core, a: Attributes) -> None:

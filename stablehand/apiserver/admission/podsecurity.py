@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 
 from stablehand.apiserver import errors
 from stablehand.apiserver.core import Attributes, Core
+from stablehand.apiserver.discovery import version
 from stablehand.machinery.fielderrors import aggregate, invalid_message
 from stablehand.machinery.meta import controller_of, nested
 from stablehand.machinery.podsecurity.evaluate import details, evaluate, reasons
@@ -46,14 +47,14 @@ def check(core: Core, a: Attributes) -> Awaitable[None] | None:
     if key == "pods":
         if a.subresource not in _IGNORED and (labels := _labels_of(core, a.namespace)):
             if a.operation == "CREATE" or (a.old is not None and _matters(a.old, a.obj)):
-                _evaluate(a, labels, a.obj["metadata"], a.obj["spec"], enforced=True)
+                _evaluate(core, a, labels, a.obj["metadata"], a.obj["spec"], enforced=True)
     elif a.subresource:
         return None
     elif key == "namespaces":
         return _namespace(core, a, a.obj)
     elif (path := _TEMPLATES.get(key)) and (labels := _labels_of(core, a.namespace)):
         if template := nested(a.obj, *path):
-            _evaluate(a, labels, template.get("metadata") or {}, template.get("spec") or {}, enforced=False)
+            _evaluate(core, a, labels, template.get("metadata") or {}, template.get("spec") or {}, enforced=False)
     return None
 
 
@@ -85,18 +86,29 @@ def _differs(old: Obj, new: Obj, was: Obj, now: Obj) -> bool:
     return bool(nested(old, "metadata", "annotations", key) != nested(new, "metadata", "annotations", key))
 
 
-def _evaluate(a: Attributes, labels: dict[str, str], meta: Obj, spec: Obj, *, enforced: bool) -> None:
+def _evaluate(core: Core, a: Attributes, labels: dict[str, str], meta: Obj, spec: Obj, *, enforced: bool) -> None:
     policy, wrong = policy_of(labels)
     if wrong:
         _write_down(a, "error", f"Failed to parse policy: {aggregate(wrong)}")
     refused = evaluate(policy.enforce, meta, spec) if enforced else ()
-    noted = evaluate(policy.audit, meta, spec)
-    if noted:
+    if enforced:
+        _count(core, a, "deny" if refused else "allow", "enforce", policy.enforce)
+    if noted := evaluate(policy.audit, meta, spec):
+        _count(core, a, "deny", "audit", policy.audit)
         _write_down(a, "audit-violations", f'would violate PodSecurity "{policy.audit}": {details(noted)}')
     if refused:
         raise errors.forbidden(a.resource, a.name, f'violates PodSecurity "{policy.enforce}": {details(refused)}')
     if warned := evaluate(policy.warn, meta, spec):
+        _count(core, a, "deny", "warn", policy.warn)
         a.request.warnings.append(f'would violate PodSecurity "{policy.warn}": {details(warned)}')
+
+
+def _count(core: Core, a: Attributes, decision: str, mode: str, level: LevelVersion) -> None:
+    known = level.minor is None or level.minor <= int(version()["minor"])
+    told = str(level).partition(":")[2] if known else "future"
+    told = "latest" if level.level == PRIVILEGED else told
+    kind = "pod" if a.resource.key == "pods" else "controller"
+    core.pod_security[decision, level.level, told, mode, a.operation.lower(), kind, a.subresource] += 1
 
 
 def _write_down(a: Attributes, annotation: str, text: str) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 from stablehand.apiserver import errors
+from stablehand.apiserver.authz.node import MIRROR
+from stablehand.apiserver.authz.references import references
 from stablehand.apiserver.core import Attributes, Core
+from stablehand.machinery.meta import nested
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 _ACCOUNTS = resource("serviceaccounts")
+_ENFORCE = "kubernetes.io/enforce-mountable-secrets"
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")  # as strconv.ParseBool has it
+_KINDS = {"initContainers": "init container", "containers": "container", "ephemeralContainers": "ephemeral container"}
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -19,7 +26,8 @@ def admit(core: Core, a: Attributes) -> None:
         return
     pod = a.obj
     spec = pod["spec"]
-    if "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {}):
+    if MIRROR in (pod["metadata"].get("annotations") or {}):
+        _check_mirror(a, pod)
         return
     name = spec.get("serviceAccountName") or "default"
     spec["serviceAccountName"] = spec["serviceAccount"] = name
@@ -38,6 +46,73 @@ def admit(core: Core, a: Attributes) -> None:
         automount = account.get("automountServiceAccountToken")
     if automount is not False:
         _mount_token(spec)
+
+
+def check(core: Core, a: Attributes) -> None:
+    """What an account says of itself holds for what webhooks made of the pod too, and for ephemeral containers."""
+    if a.resource.key != "pods" or a.obj is None:
+        return
+    if a.operation == "CREATE" and not a.subresource:
+        if MIRROR in (a.obj["metadata"].get("annotations") or {}):
+            _check_mirror(a, a.obj)
+            return
+        groups: tuple[str, ...] = ("initContainers", "containers")
+    elif a.operation == "UPDATE" and a.subresource == "ephemeralcontainers":
+        groups = ("ephemeralContainers",)
+    else:
+        return
+    entry = core.storage.collection(_ACCOUNTS).get((a.namespace, a.obj["spec"].get("serviceAccountName") or ""))
+    if entry is not None and (entry.obj["metadata"].get("annotations") or {}).get(_ENFORCE) in _TRUE:
+        _check_secrets(a, entry.obj, groups)
+
+
+def _check_mirror(a: Attributes, pod: Obj) -> None:
+    """Nobody but the kubelet makes mirror pods, which must not get at what others own."""
+    sources = [s for v in pod["spec"].get("volumes") or () for s in nested(v, "projected", "sources") or ()]
+    if pod["spec"].get("serviceAccountName"):
+        why = "a mirror pod may not reference service accounts"
+    elif references(pod, "secrets"):
+        why = "a mirror pod may not reference secrets"
+    elif any(s.get("serviceAccountToken") for s in sources):
+        why = "a mirror pod may not use ServiceAccountToken volume projections"
+    else:
+        return
+    raise errors.forbidden(a.resource, a.told_name, why)
+
+
+def _check_secrets(a: Attributes, account: Obj, groups: tuple[str, ...]) -> None:
+    """Of secrets a pod may use those that its account names."""
+    assert a.obj is not None
+    spec, name = a.obj["spec"], account["metadata"]["name"]
+    allowed = {s.get("name") for s in account.get("secrets") or ()}
+    unnamed = f"is not allowed because service account {name} does not reference that"
+
+    def used() -> Iterator[tuple[str, str]]:
+        if "containers" in groups:
+            yield from (
+                (v["secret"].get("secretName"), "volume with ") for v in spec.get("volumes") or () if v.get("secret")
+            )
+        for group in groups:
+            kind = _KINDS[group]
+            for container in spec.get(group) or ():
+                who = f"{kind} {container['name']} with "
+                for env in container.get("env") or ():
+                    if key := nested(env, "valueFrom", "secretKeyRef"):
+                        yield key.get("name"), f"{who}envVar {env['name']} referencing "
+                for source in container.get("envFrom") or ():
+                    if source.get("secretRef"):
+                        yield source["secretRef"].get("name"), f"{who}envFrom referencing "
+
+    for secret, where in used():
+        if secret not in allowed:
+            raise errors.forbidden(a.resource, a.told_name, f'{where}secret.secretName="{secret}" {unnamed} secret')
+    if "containers" not in groups:
+        return
+    pulling = {s.get("name") for s in account.get("imagePullSecrets") or ()}
+    for index, one in enumerate(spec.get("imagePullSecrets") or ()):
+        if one.get("name") not in pulling:
+            why = f'imagePullSecrets[{index}].name="{one.get("name")}" {unnamed} imagePullSecret'
+            raise errors.forbidden(a.resource, a.told_name, why)
 
 
 def _mount_token(spec: Obj) -> None:

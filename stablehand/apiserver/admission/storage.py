@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from stablehand.apiserver import errors
 from stablehand.apiserver.core import Attributes, Core
-from stablehand.machinery import quantity
+from stablehand.machinery import quantity, volumes
 from stablehand.machinery.meta import nested
 from stablehand.machinery.resources import resource
-from stablehand.machinery.types import Obj
 
 _CLASSES = resource("storageclasses.storage.k8s.io")
-_BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
-_DEFAULT = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 _FINALIZERS = {
     "persistentvolumeclaims": "kubernetes.io/pvc-protection",
     "persistentvolumes": "kubernetes.io/pv-protection",
@@ -23,25 +20,11 @@ def default_class(core: Core, a: Attributes) -> None:
     """DefaultStorageClass: fills spec.storageClassName where neither the field nor the old annotation says anything."""
     if a.operation != "CREATE" or a.resource.key != "persistentvolumeclaims" or a.obj is None or a.subresource:
         return
-    claim = a.obj
-    if nested(claim, "spec", "storageClassName") is not None:
+    if volumes.has_class(a.obj):
         return
-    if _BETA_CLASS in (claim["metadata"].get("annotations") or {}):
-        return
-    best = newest_default([e.obj for _, e in core.storage.collection(_CLASSES).ordered()])
+    best = volumes.default_class(e.obj for _, e in core.storage.collection(_CLASSES).ordered())
     if best is not None:
-        claim["spec"]["storageClassName"] = best["metadata"]["name"]
-
-
-def newest_default(classes: list[Obj]) -> Obj | None:
-    """The default class: the newest one marked so, ties by name."""
-    marked = [
-        c for c in classes if any((c["metadata"].get("annotations") or {}).get(key) == "true" for key in _DEFAULT)
-    ]
-    if not marked:
-        return None
-    newest = max(c["metadata"]["creationTimestamp"] for c in marked)
-    return min((c for c in marked if c["metadata"]["creationTimestamp"] == newest), key=lambda c: c["metadata"]["name"])
+        a.obj["spec"]["storageClassName"] = best["metadata"]["name"]
 
 
 def protection_finalizers(core: Core, a: Attributes) -> None:
@@ -65,7 +48,7 @@ def check_resize(core: Core, a: Attributes) -> None:
         return
     if nested(a.old, "status", "phase") != "Bound":
         raise errors.forbidden(a.resource, a.name, "Only bound persistent volume claims can be expanded")
-    name = (a.old["metadata"].get("annotations") or {}).get(_BETA_CLASS) or nested(a.old, "spec", "storageClassName")
+    name = volumes.class_of(a.old)
     entry = core.storage.collection(_CLASSES).get(("", name)) if name else None
     if entry is None or not entry.obj.get("allowVolumeExpansion"):
         raise errors.forbidden(

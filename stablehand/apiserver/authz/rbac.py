@@ -15,6 +15,7 @@ from stablehand.machinery.types import Obj
 _GROUP = "rbac.authorization.k8s.io"
 _KINDS = ("clusterroles", "clusterrolebindings", "roles", "rolebindings")
 _ALWAYS = "system:masters"
+_DECISIONS = 16384
 
 
 def allows(rule: Obj, info: RequestInfo) -> bool:
@@ -50,13 +51,25 @@ class Rbac:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._cache: dict[tuple[str, tuple[str, ...], str], tuple[list[Obj], list[str], list[str]]] = {}
+        self._decided: dict[tuple[object, ...], bool] = {}
         self._version = -1
         self._collections = {kind: storage.collection(resource(f"{kind}.{_GROUP}")) for kind in _KINDS}
 
     def authorize(self, user: User, info: RequestInfo) -> bool:
         if _ALWAYS in user.groups:
             return True
-        return any(allows(rule, info) for rule in self.rules(user, info.namespace))
+        rules = self.rules(user, info.namespace)
+        if not info.is_resource:
+            return any(allows(rule, info) for rule in rules)
+        # What is asked for by rules without names is asked again and again; names are many.
+        key = (user.name, user.groups, info.namespace, info.verb, info.group, info.plural, info.subresource)
+        known = self._decided.get(key)
+        if known is None:
+            known = any(not rule.get("resourceNames") and allows(rule, info) for rule in rules)
+            if len(self._decided) >= _DECISIONS:
+                self._decided.clear()
+            self._decided[key] = known
+        return known or any(rule.get("resourceNames") and allows(rule, info) for rule in rules)
 
     def explain(self, user: User, info: RequestInfo) -> tuple[bool, str]:
         """The same, with what allows it, or which roles could not be found."""
@@ -88,6 +101,7 @@ class Rbac:
         version = sum(c.version for c in self._collections.values())
         if version != self._version or len(self._cache) > 4096:
             self._cache.clear()
+            self._decided.clear()
             self._version = version
         key = (user.name, user.groups, namespace)
         held = self._cache.get(key)

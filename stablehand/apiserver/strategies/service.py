@@ -79,6 +79,8 @@ class ServiceStrategy(Strategy):
             if before.get("healthCheckNodePort") and spec.get("externalTrafficPolicy") == "Local":
                 spec.setdefault("healthCheckNodePort", before["healthCheckNodePort"])
         _drop_unneeded(spec, before, kind, was)
+        if kind != "LoadBalancer" and (new.get("status") or {}).get("loadBalancer"):
+            new["status"] = {**new["status"], "loadBalancer": {}}
 
     def validate(self, obj: Obj) -> list[FieldError]:
         spec = obj["spec"]
@@ -148,7 +150,7 @@ class ServiceStrategy(Strategy):
                 errors.append(invalid("spec.clusterIPs[0]", spec.get("clusterIPs") or [], "may not change once set"))
         if _type(spec) == _type(before) == "LoadBalancer":
             cls, was = spec.get("loadBalancerClass"), before.get("loadBalancerClass")
-            if was is not None and cls != was:
+            if cls != was:
                 errors.append(invalid("spec.loadBalancerClass", cls, "may not change once set"))
         return errors
 

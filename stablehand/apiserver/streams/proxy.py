@@ -118,14 +118,7 @@ def _service(core: Core, service: Obj, scheme: str, port: str) -> _Target:
         chosen = next((p for p in ports if port in (p.get("name", ""), str(p["port"]))), None)
     if chosen is None:
         raise errors.unavailable(f'no service port "{port}" found for service "{name}"')
-    endpoints = targets.find(core, "endpoints", namespace, name)
-    found = [
-        (address["ip"], p["port"])
-        for subset in endpoints.get("subsets") or ()
-        for p in subset.get("ports") or ()
-        if p.get("name", "") == chosen.get("name", "")
-        for address in subset.get("addresses") or ()
-    ]
+    found = targets.service_addresses(core, namespace, name, chosen.get("name", ""))
     if not found:
         raise errors.unavailable(f'no endpoints available for service "{name}"')
     address, number = random.choice(found)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from stablehand.apiserver import errors
 from stablehand.apiserver.core import Core
+from stablehand.machinery import meta
 from stablehand.machinery.meta import nested
 from stablehand.machinery.resources import resource
 from stablehand.machinery.types import Obj
 
+_SERVICE_NAME = "kubernetes.io/service-name"
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
@@ -18,6 +20,29 @@ def find(core: Core, plural: str, namespace: str, name: str) -> Obj:
     if entry is None:
         raise errors.not_found(res, name)
     return entry.obj
+
+
+def service_addresses(core: Core, namespace: str, service: str, port_name: str) -> list[tuple[str, int]]:
+    """The ready (address, port) behind a Service's port: its Endpoints', or those of hand-made EndpointSlices."""
+    entry = core.storage.collection(resource("endpoints")).get((namespace, service))
+    if entry is not None:
+        return [
+            (address["ip"], port["port"])
+            for subset in entry.obj.get("subsets") or ()
+            for port in subset.get("ports") or ()
+            if port.get("name", "") == port_name
+            for address in subset.get("addresses") or ()
+        ]
+    slices = core.storage.collection(resource("endpointslices.discovery.k8s.io")).entries.values()
+    return [
+        (endpoint["addresses"][0], port["port"])
+        for piece in (e.obj for e in slices)
+        if meta.namespace(piece) == namespace and meta.labels(piece).get(_SERVICE_NAME) == service
+        for port in piece.get("ports") or ()
+        if (port.get("name") or "") == port_name and port.get("port")
+        for endpoint in piece.get("endpoints") or ()
+        if (endpoint.get("conditions") or {}).get("ready") is not False
+    ]
 
 
 def container_of(pod: Obj, wanted: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stablehand.apiserver.admission import certificates, pods
+from stablehand.apiserver.admission import certificates, pods, priorities
 from stablehand.apiserver.contract import Request, RequestInfo, StatusError, User
 from stablehand.apiserver.core import Attributes
 from stablehand.machinery.resources import resource
@@ -49,12 +49,12 @@ async def test_approval_needs_the_signers_right(allowed: list[tuple[str, str]], 
     assert caught.value.code == 403 and 'signerName "a.io/x"' in caught.value.message
 
 
-async def test_signing_is_asked_for_only_where_the_certificate_changes() -> None:
+async def test_signing_is_asked_for_only_where_the_certificate_or_a_condition_changes() -> None:
     old = {"spec": {"signerName": "a.io/x"}, "status": {}}
-    new = {**old, "status": {"certificate": "eA=="}}
     await certificates.check(core(), attributes(REQUESTS, "UPDATE", old, old, "status"))
-    with pytest.raises(StatusError):
-        await certificates.check(core(), attributes(REQUESTS, "UPDATE", new, old, "status"))
+    for status in ({"certificate": "eA=="}, {"conditions": [{"type": "Failed"}]}):
+        with pytest.raises(StatusError):
+            await certificates.check(core(), attributes(REQUESTS, "UPDATE", {**old, "status": status}, old, "status"))
 
 
 def test_an_applied_pod_keeps_its_tolerations_and_priority() -> None:
@@ -63,7 +63,7 @@ def test_an_applied_pod_keeps_its_tolerations_and_priority() -> None:
     assert a.obj is not None
     stored = {**a.obj, "spec": {**a.obj["spec"], "priority": 7, "preemptionPolicy": "Never"}}
     again = attributes(PODS, "UPDATE", {"metadata": {}, "spec": {"tolerations": [{"key": "a"}]}}, stored)
-    pods.priority(core(), again)
+    priorities.priority(core(), again)
     pods.default_tolerations(core(), again)
     assert again.obj == stored
 

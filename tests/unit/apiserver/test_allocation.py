@@ -64,6 +64,22 @@ async def test_an_undone_write_frees_only_its_own(core: Core) -> None:
         await create(core, service("d", type="NodePort", ports=[{"port": 1, "nodePort": taken}]))
 
 
+async def test_protocols_of_one_port_share_a_node_port(core: Core) -> None:
+    """In a new Service; a port that is added later gets one of its own."""
+
+    def ports(*protocols: str) -> list[dict[str, Any]]:
+        return [{"port": 53, "name": p.lower(), "protocol": p} for p in protocols]
+
+    made = await create(core, service("a", type="NodePort", ports=[*ports("TCP", "UDP"), {"port": 80, "name": "http"}]))
+    tcp, udp, http = (p["nodePort"] for p in made["spec"]["ports"])
+    assert tcp == udp != http
+    old = await create(core, service("b", type="NodePort", ports=ports("TCP")))
+    new = {**old, "spec": {**old["spec"], "ports": [*old["spec"]["ports"], *ports("UDP")]}}
+    assert await core.allocator.allocate(SERVICES, new, old, False) is not None
+    first, second = (p["nodePort"] for p in new["spec"]["ports"])
+    assert first != second
+
+
 async def test_a_dry_run_holds_nothing(core: Core) -> None:
     obj = service("a", type="NodePort")
     assert await core.allocator.allocate(SERVICES, obj, None, True) is None

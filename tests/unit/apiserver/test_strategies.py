@@ -422,6 +422,13 @@ def test_services() -> None:
     assert (errors, new["spec"]["clusterIP"]) == ([], "10.0.0.1")
     _, errors = changed("services", service, lambda s: s["spec"].update(clusterIP="10.0.0.2", clusterIPs=["10.0.0.2"]))
     assert errors == ['spec.clusterIPs[0]: Invalid value: ["10.0.0.2"]: may not change once set']
+    # A load balancer's class is set at the beginning or not at all; with the type its status goes.
+    balancer, _ = made("services", {"spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}})
+    _, errors = changed("services", balancer, lambda s: s["spec"].update(loadBalancerClass="a.b/c"))
+    assert errors == ['spec.loadBalancerClass: Invalid value: "a.b/c": may not change once set']
+    balancer["status"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}}
+    new, errors = changed("services", balancer, lambda s: s["spec"].update(type="ClusterIP"))
+    assert (errors, new["status"]) == ([], {"loadBalancer": {}})
     _, errors = made("services", {"spec": {"ports": [{"port": 80}, {"port": 81}]}})
     assert errors == ["spec.ports[0].name: Required value", "spec.ports[1].name: Required value"]
     _, errors = made("services", {"spec": {"clusterIP": "None"}})

@@ -123,6 +123,30 @@ async def test_slices_of_a_hundred_and_placeholder(world: World) -> None:
         assert max(len(s["endpoints"]) for s in world.slices()) <= 100
 
 
+async def test_hints_for_near_traffic(world: World) -> None:
+    node = copy_object(world.server.objects["nodes"][("", "n")])
+    node["metadata"]["labels"] = {"topology.kubernetes.io/zone": "z"}
+    world.server._store("MODIFIED", NODES, node)
+    async with world.run():
+        for wanted in (None, "PreferClose", "PreferSameNode"):
+            made = service(**({"trafficDistribution": wanted} if wanted else {}))
+            if wanted is None:
+                await world.client.create(SERVICES, made)
+                await world.pod("a")
+                await world.pod("b", ready=False)
+            else:
+                old = world.server.objects["services"][("ns", "web")]
+                world.server._store("MODIFIED", SERVICES, copy_object({**old, "spec": made["spec"]}))
+            zones, nodes = {"forZones": [{"name": "z"}]}, {"forNodes": [{"name": "n"}]}
+            near = {None: None, "PreferClose": zones, "PreferSameNode": zones | nodes}[wanted]
+
+            def is_told(near: Any = near) -> bool:
+                hints = {e["hostname"]: e.get("hints") for s in world.slices() for e in s["endpoints"]}
+                return hints == {"a": near, "b": None}
+
+            await settle(is_told)
+
+
 async def test_mirrored(world: World) -> None:
     async with world.run():
         await world.client.create(SERVICES, service(selector=None))

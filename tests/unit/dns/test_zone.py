@@ -66,6 +66,10 @@ def test_cluster_ip_and_external_name() -> None:
         80,
         "web.ns.svc.cluster.local",
     )
+    # All ports by the Service's own name, as CoreDNS has it.
+    zone.set_service(service("two", clusterIP="10.96.0.8", ports=[{"name": "a", "port": 1}, {"port": 2}]), [])
+    assert [r[2][2] for r in zone.lookup("two.ns.svc.cluster.local", "SRV").records] == [1, 2]
+    assert [r[2][2] for r in headless().lookup("db.ns.svc.cluster.local", "SRV").records] == [5432]
     assert [r[1] for r in zone.lookup("alias.ns.svc.cluster.local", "A").records] == ["CNAME", "A"]
     assert zone.lookup("out.ns.svc.cluster.local", "A").dangling == "example.com"
 

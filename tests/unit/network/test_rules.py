@@ -50,6 +50,13 @@ def test_headless_and_external_names_have_no_rules() -> None:
     assert service_part(service(type="ExternalName"), []) == Part()
 
 
+def test_services_of_others_have_no_rules() -> None:
+    for label in ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"):
+        found = service()
+        found["metadata"]["labels"] = {label: ""}
+        assert service_part(found, [piece("10.244.0.5")]) == Part()
+
+
 def test_endpoint_change_rewrites_one_chain_only() -> None:
     table = Table("t")
     a, b = service("a"), service("b", clusterIP="10.96.0.8")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from stablehand.node.admit import misplaced, obstacle, refusal, sysctl_name
-from stablehand.node.changes import changed_resources, granted_pod, needs_restart, resizable
+from stablehand.node.changes import changed_resources, follow, granted_pod, needs_restart, resizable
 from stablehand.node.eviction import Usage, excess, limited_volumes, tree_size
 from stablehand.node.plan import StartContainer, make_plan
 from stablehand.node.sandbox import SandboxError, hostname, sandbox_config
@@ -180,3 +182,19 @@ def test_mounts_are_told_in_the_status() -> None:
     pod = make_pod(containers=[container("c", volumeMounts=mounts)])
     shown = build(pod, observed(record("c")), settled(), "h", 1000.0)["containerStatuses"][0]["volumeMounts"]
     assert shown == [mounts[0], {**mounts[1], "recursiveReadOnly": "Disabled"}]
+
+
+def test_a_resize_for_which_the_node_has_become_too_small_is_in_vain() -> None:
+    events: list[tuple[str, ...]] = []
+    room = SimpleNamespace(allocatable=lambda: {"cpu": "1"}, event=lambda pod, *told: events.append(told))
+    worker: Any = SimpleNamespace(
+        pod=make_pod(containers=[container("c", resources={"requests": {"cpu": "2"}})]),
+        memory=settled(allocated={"c": {"requests": {"cpu": "1"}}}),
+        observed=Observed(),
+        node=room,
+        agent=SimpleNamespace(neighbours=lambda worker: ()),
+    )
+    follow(worker)
+    why = "Node didn't have enough capacity: cpu, requested: 2000, capacity: 1000"
+    assert worker.memory.resize_pending == ("Infeasible", why)
+    assert events == [("Warning", "ResizeInfeasible", f"Pod resize Infeasible: {why}")]
