@@ -18,7 +18,7 @@ from stablehand.apiserver.authz.rbac import Rbac
 from stablehand.apiserver.contract import Answer, Request, RequestInfo, Response, StatusError, User
 from stablehand.apiserver.core import Core, ServerConfig
 from stablehand.apiserver.custom import CustomResources
-from stablehand.apiserver.expiry import EventExpiry
+from stablehand.apiserver.expiry import EventExpiry, HistoryExpiry
 from stablehand.apiserver.flowcontrol.control import FlowControl
 from stablehand.apiserver.flowcontrol.keeper import Keeper
 from stablehand.apiserver.health import Health
@@ -107,6 +107,7 @@ class ApiServer:
         await core.aggregation.start()
         Keeper(core).start()
         EventExpiry(core).start()
+        HistoryExpiry(core).start()
         self.ready = True
 
     async def stop(self) -> None:

@@ -1,6 +1,7 @@
-"""Events live for an hour after they were last written (kube-apiserver's --event-ttl), and then go.
+"""Events live for an hour after they were last written (kube-apiserver's --event-ttl), and then go; the history of watches
+lives for some minutes.
 
-Upstream hands that to etcd's leases; here the server looks for what is due.
+Upstream hands that to etcd's leases and compaction; here the server looks for what is due.
 """
 
 from __future__ import annotations
@@ -20,6 +21,28 @@ log = logging.getLogger("stablehand.apiserver")
 TTL = 3600.0
 _LEAST_WAIT = 60.0  # so that those due close together go together
 _AT_ONCE = 500  # deletions that share a commit
+
+
+_HISTORY_PERIOD = 60.0
+
+
+class HistoryExpiry:
+    """Call `start` once the store is open; it ends with the server."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._core.stopping.append(self._stop)
+
+    def _stop(self) -> None:
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_HISTORY_PERIOD)
+            self._core.storage.forget_history()
 
 
 class EventExpiry:

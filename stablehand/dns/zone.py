@@ -7,7 +7,7 @@ rewrites the names of that Service only.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,21 +66,24 @@ def service_records(service: Obj, slices: Iterable[Obj], domain: str) -> Records
     """Every name one Service brings, with its records. The Service's own name has the SRV of all ports, as CoreDNS's."""
     namespace, name = key_of(service)
     base = f"{name}.{namespace}.svc.{domain}".lower()
-    spec = service.get("spec") or {}
-    out: Records = {}
+    found: dict[str, dict[str, dict[Any, None]]] = {}  # each value once, in order
 
     def add(where: str, kind: str, value: Any) -> None:
-        values = out.setdefault(where, {}).setdefault(kind, [])
-        if value not in values:
-            values.append(value)
+        found.setdefault(where, {}).setdefault(kind, {})[value] = None
 
+    _collect(service, slices, base, add)
+    return {where: {kind: list(values) for kind, values in by_type.items()} for where, by_type in found.items()}
+
+
+def _collect(service: Obj, slices: Iterable[Obj], base: str, add: Callable[[str, str, Any], None]) -> None:
+    spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         if target := (spec.get("externalName") or "").rstrip(".").lower():
             add(base, "CNAME", target)
-        return out
+        return
     addresses = spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else [])
     if not addresses:
-        return out
+        return
     if addresses[0] != "None":
         for address in addresses:
             add(base, address_type(address), address)
@@ -90,7 +93,7 @@ def service_records(service: Obj, slices: Iterable[Obj], domain: str) -> Records
             if port.get("name"):
                 where = f"_{port['name']}._{(port.get('protocol') or 'TCP')}.{base}".lower()
                 add(where, "SRV", (0, 100, port["port"], base))
-        return out
+        return
     unready = bool(spec.get("publishNotReadyAddresses"))
     for piece in slices:
         if piece.get("addressType") == "FQDN":
@@ -109,7 +112,6 @@ def service_records(service: Obj, slices: Iterable[Obj], domain: str) -> Records
                     if port.get("name") and port.get("port"):
                         where = f"_{port['name']}._{(port.get('protocol') or 'TCP')}.{base}".lower()
                         add(where, "SRV", (0, 100, port["port"], host))
-    return out
 
 
 class Zone:

@@ -32,10 +32,20 @@ class Api(FakeApi):
         return self.put(request.path, request.body)
 
 
+given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Free for UDP and TCP, and not given before."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(("127.0.0.1", 0))
+            port = int(udp.getsockname()[1])
+            with contextlib.suppress(OSError):
+                tcp.bind(("127.0.0.1", port))
+                if port not in given:
+                    given.add(port)
+                    return port
 
 
 class Upstream(asyncio.DatagramProtocol):

@@ -1,7 +1,7 @@
 """All objects of one resource: read from memory, written through the store, watched.
 
 Writes are optimistic: a changed object names the revision it was made from. History for watches and consistent
-list pages is a ring of recent events; who asks for older is told Expired and lists again.
+list pages is what happened in the last minutes; who asks for older is told Expired and lists again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from stablehand.apiserver.errors import too_old
 from stablehand.apiserver.storage.watchers import Entry, Event, Match, Watcher
 
 Key = tuple[str, str]
-HISTORY = 4096
+HISTORY = 4096  # events at most
+HISTORY_SECONDS = 300.0  # upstream compacts as often
+_HISTORY_LEAST = 128  # events, however old
 
 
 class Collection:
@@ -75,6 +77,11 @@ class Collection:
             self._base = self._history.popleft().revision
         for watcher in tuple(self._watchers):
             watcher.offer(event)
+
+    def forget(self, before: float) -> None:
+        """Drops history from before a moment of time.monotonic: each event holds two states of an object."""
+        while len(self._history) > _HISTORY_LEAST and self._history[0].at < before:
+            self._base = self._history.popleft().revision
 
     def load(self, key: Key, entry: Entry) -> None:
         """Puts in what was stored before the start; no events."""

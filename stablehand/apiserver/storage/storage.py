@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 import orjson
 
-from stablehand.apiserver.storage.collection import Collection, Key
+from stablehand.apiserver.storage.collection import HISTORY_SECONDS, Collection, Key
 from stablehand.apiserver.storage.watchers import Entry
 from stablehand.machinery.resources import Resource
 from stablehand.machinery.types import Obj
@@ -61,6 +62,12 @@ class Storage:
         for collection in self._collections.values():
             collection.close_watchers()
         await self._backend.close()
+
+    def forget_history(self) -> None:
+        """Drops what watches and pages need no more, in all collections."""
+        before = time.monotonic() - HISTORY_SECONDS
+        for collection in self._collections.values():
+            collection.forget(before)
 
     def collection(self, res: Resource) -> Collection:
         group = res.storage_gv[0]

@@ -7,6 +7,7 @@ it resumes from its last revision, or relists.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,13 +35,15 @@ class Entry:
 
 
 class Event:
-    """A change of one object: `entry` is the new state (for DELETED the last one), `prev` the one before."""
+    """A change of one object: `entry` is the new state (for DELETED the last one), `prev` the one before; `at` is when
+    it was told, by time.monotonic."""
 
-    __slots__ = ("_leaving", "_lines", "entry", "key", "prev", "revision", "type")
+    __slots__ = ("_leaving", "_lines", "at", "entry", "key", "prev", "revision", "type")
 
     def __init__(self, kind: str, key: tuple[str, str], entry: Entry, prev: Entry | None) -> None:
         self.type, self.key, self.entry, self.prev = kind, key, entry, prev
         self.revision = entry.revision
+        self.at = time.monotonic()
         self._lines: dict[str, bytes] = {}
         self._leaving: Event | None = None
 

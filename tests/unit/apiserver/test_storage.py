@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -101,4 +102,19 @@ async def test_a_watch_from_too_old_a_revision_is_refused_within_its_stream(tmp_
     assert await watcher.next() == []
     assert watcher.failure is not None and watcher.failure.code == 410
     assert watcher.failure.message.startswith("too old resource version: 0 (")
+    await storage.close()
+
+
+async def test_history_is_forgotten_by_age(tmp_path: Path) -> None:
+    storage = await opened(tmp_path)
+    collection = storage.collection(resource("configmaps"))
+    first = await storage.put(collection, KEY, thing(0), 0)
+    for value in range(200):
+        await storage.put(collection, KEY, thing(value), collection.revision(KEY))
+    storage.forget_history()
+    assert collection.watch("", None, first.revision, storage.revision).failure is None
+    collection.forget(time.monotonic())
+    assert collection.watch("", None, first.revision, storage.revision).failure is not None
+    # What happened last is kept, however old.
+    assert collection.watch("", None, storage.revision - 100, storage.revision).failure is None
     await storage.close()

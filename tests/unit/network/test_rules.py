@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stablehand.machinery.types import Obj
-from stablehand.network.rules import local_endpoints, service_part
+from stablehand.network.rules import local_endpoints, service_part, skeleton
 from stablehand.network.table import Part, Table
 
 
@@ -125,3 +125,9 @@ def test_load_balancers_addresses() -> None:
 def test_local_endpoints_are_counted() -> None:
     ends = [near("10.244.0.5"), near("10.244.0.6", ready=False), near("10.244.1.5", "far")]
     assert local_endpoints(ends, "n") == 1 and local_endpoints([*ends, *ends], "") == 2
+
+
+def test_packets_of_no_connection_do_not_leave_pods() -> None:
+    """They are not translated back, and a client that gets them resets its connection."""
+    assert "ip saddr 10.244.0.0/24 ct state invalid drop" in skeleton("t", ("10.0.0.1",), "10.244.0.0/24")
+    assert "invalid" not in skeleton("t")
