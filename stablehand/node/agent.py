@@ -432,8 +432,7 @@ class Agent:
 
 async def remove_sandbox(runtime: Runtime, sandbox: str) -> None:
     try:
-        await runtime.stop_sandbox(sandbox)
-        await runtime.remove_sandbox(sandbox)
+        await runtime.remove_sandbox(sandbox)  # which stops it, too
     except CriError as e:
         if e.code != "NOT_FOUND":
             log.warning("removing sandbox %s: %s", sandbox[:12], e.message)

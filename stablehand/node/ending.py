@@ -215,9 +215,11 @@ async def take_down(worker: PodWorker, sandbox: str, *, remove: bool) -> None:
     backoff = Backoff(0.5, 30.0)
     while True:
         try:
-            await worker.node.runtime.stop_sandbox(sandbox)
+            # Removing stops it first, in any case: asked for both, containerd takes the network down twice.
             if remove:
                 await worker.node.runtime.remove_sandbox(sandbox)
+            else:
+                await worker.node.runtime.stop_sandbox(sandbox)
             return
         except CriError as e:
             if e.code == "NOT_FOUND":

@@ -95,9 +95,9 @@ def test_hooks(node: NodeCase) -> None:
         began = time.monotonic()
         node.kubectl("delete", "pod", name)
         took[name] = time.monotonic() - began
-    words = node.kubectl("logs", "target").stdout
     for path in ("/http-start", "/http-stop", "/exec-start", "/exec-stop"):
-        assert f"asked {path}" in words
+        # What a server prints is in the log a moment after its answer.
+        node.cluster.until(lambda path=path: f"asked {path}" in node.kubectl("logs", "target").stdout, 5)
     assert 1.9 < took["sleeps"] < 10 and took["nosleep"] < 8 and took["ends"] < 15, took
     node.until("broken", lambda s: first(s)["restartCount"] >= 1)
     assert "PostStartHook failed" in node.event("broken", "FailedPostStartHook")
