@@ -28,8 +28,9 @@ from stablehand.store.contract import (
 log = logging.getLogger("stablehand.store")
 
 FORMAT = 1
+# kv has row ids: without them, values over 1 KB spill into pages of their own, and a write costs twice as much.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, revision INTEGER NOT NULL, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 _Pending = tuple[Change, int, "asyncio.Future[int]"]

@@ -145,3 +145,12 @@ async def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         db.execute("UPDATE meta SET value = 99 WHERE name = 'format'")
     with pytest.raises(StoreTooNew):
         await SqliteBackend(path).open(lambda changes: None)
+
+
+async def test_a_database_is_little_larger_than_what_is_in_it(tmp_path: Path) -> None:
+    path, count, size = tmp_path / "state.db", 400, 1200  # bytes of an Event, about
+    one = SqliteBackend(path)
+    await one.open(lambda changes: None)
+    await asyncio.gather(*(one.put(f"core/events/{uuid.uuid4()}", lambda _: b"x" * size, 0) for _ in range(count)))
+    await one.close()
+    assert path.stat().st_size < 2 * count * size
