@@ -113,7 +113,7 @@ def _number(text: str) -> int | None:
 def processes(config: NodeConfig, uid: str, *, root: Path = ROOT) -> int:
     """How many processes and threads the pod has."""
     total = 0
-    for place in _places(root, pod_parent(config, uid)):
+    for place in places(pod_parent(config, uid), root):
         for file in place.glob("*/pids.current"):
             with contextlib.suppress(OSError, ValueError):
                 total += int(file.read_text())
@@ -122,13 +122,13 @@ def processes(config: NodeConfig, uid: str, *, root: Path = ROOT) -> int:
 
 def remove(config: NodeConfig, uid: str, *, root: Path = ROOT) -> None:
     """Of a pod whose containers are gone; one that is in use stays."""
-    for place in _places(root, pod_parent(config, uid)):
+    for place in places(pod_parent(config, uid), root):
         _remove(place)
 
 
 def remove_others(config: NodeConfig, known: set[str], *, root: Path = ROOT) -> None:
     """Those of pods that are not here any more."""
-    for parent in _places(root, config.cgroup_parent):
+    for parent in places(config.cgroup_parent, root):
         for place in parent.glob("pod*"):
             if place.name.removeprefix("pod") not in known:
                 _remove(place)
@@ -141,7 +141,7 @@ def _remove(place: Path) -> None:
             os.rmdir(path)
 
 
-def _places(root: Path, path: str) -> Iterator[Path]:
+def places(path: str, root: Path = ROOT) -> Iterator[Path]:
     """A cgroup's folder in every hierarchy (v1), or the one (v2)."""
     relative = path.lstrip("/")
     for place in (root / relative, *(hierarchy / relative for hierarchy in root.iterdir())):

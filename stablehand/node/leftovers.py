@@ -16,7 +16,7 @@ import signal
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from stablehand.node import mounts
+from stablehand.node import cgroups, mounts
 from stablehand.node.config import NodeConfig
 from stablehand.node.containerd import process_start, wait_for_exit
 from stablehand.node.cri.client import Runtime
@@ -40,15 +40,9 @@ def shims(config: NodeConfig) -> Iterator[tuple[int, str]]:
                 yield int(entry.name), words[words.index("-id") + 1]
 
 
-def cgroups(config: NodeConfig) -> list[Path]:
-    """Our cgroup in every hierarchy (v1), or the one (v2)."""
-    root, parent = Path("/sys/fs/cgroup"), config.cgroup_parent.lstrip("/")
-    return [path for path in (root / parent, *(h / parent for h in root.iterdir())) if path.is_dir()]
-
-
 def folders(config: NodeConfig, name: str = "") -> list[Path]:
     """All our cgroups, deepest first; or those of a name. Others may go meanwhile."""
-    found = [Path(path) for top in cgroups(config) for path, _, _ in os.walk(top, topdown=False)]
+    found = [Path(path) for top in cgroups.places(config.cgroup_parent) for path, _, _ in os.walk(top, topdown=False)]
     return [path for path in found if not name or path.name == name]
 
 

@@ -10,7 +10,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from stablehand.node import leftovers, mounts
+from stablehand.node import cgroups, leftovers, mounts
 from stablehand.node.agent import Agent, remove_sandbox
 from stablehand.node.config import NodeConfig
 from stablehand.node.containerd import Containerd
@@ -89,7 +89,7 @@ def _remove_files(config: NodeConfig) -> None:
     for folder in (config.pods_dir, config.logs_dir, config.run_dir / "containerd", config.run_dir / "runc"):
         if not mounts.mount_points(folder):
             shutil.rmtree(folder, ignore_errors=True)
-    for top in leftovers.cgroups(config):
+    for top in list(cgroups.places(config.cgroup_parent)):
         for path in (*sorted(top.glob("**/"), key=lambda p: -len(str(p))), top.parent):
             with contextlib.suppress(OSError):
                 path.rmdir()

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.hollow import Api, Kubelet
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -106,6 +108,23 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def api(request: pytest.FixtureRequest, control_plane: Cluster) -> Api:
+    """Plain requests to the control plane; with the namespace that the module names as NAMESPACE."""
+    made = Api(control_plane.data_dir / "kubeconfig.yaml")
+    if namespace := getattr(request.module, "NAMESPACE", ""):
+        made.namespace(namespace)
+    return made
+
+
+@pytest.fixture(scope="module")
+def kubelet(api: Api) -> Iterator[Kubelet]:
+    """Plays two nodes."""
+    made = Kubelet(api, "one", "two")
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

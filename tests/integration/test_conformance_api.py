@@ -6,20 +6,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-
-from tests.integration.conftest import Cluster
 from tests.integration.hollow import APPLY, JSON_PATCH, STRATEGIC, Api, Obj, pod_spec, template
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GROUP = "conformance.example.com"
 TABLE = "application/json;as=Table;v=v1beta1;g=meta.k8s.io"
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=%s;as=APIGroupDiscoveryList"
-
-
-@pytest.fixture(scope="module")
-def api(control_plane: Cluster) -> Api:
-    return Api(control_plane.data_dir / "kubeconfig.yaml")
 
 
 # -- lists

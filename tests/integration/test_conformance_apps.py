@@ -3,32 +3,17 @@ a hollow kubelet plays the nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Cluster
 from tests.integration.hollow import STRATEGIC, Api, Kubelet, Obj, pod_spec, template, workload
 
+NAMESPACE = "apps"
 NS = "/api/v1/namespaces/apps"
 APPS = "/apis/apps/v1/namespaces/apps"
 RCS, RSS = f"{NS}/replicationcontrollers", f"{APPS}/replicasets"
 DEPLOYMENTS, DAEMONS, REVISIONS = f"{APPS}/deployments", f"{APPS}/daemonsets", f"{APPS}/controllerrevisions"
-
-
-@pytest.fixture(scope="module")
-def api(control_plane: Cluster) -> Api:
-    made = Api(control_plane.data_dir / "kubeconfig.yaml")
-    made.namespace("apps")
-    return made
-
-
-@pytest.fixture(scope="module")
-def kubelet(api: Api) -> Iterator[Kubelet]:
-    made = Kubelet(api, "one", "two")
-    yield made
-    made.close()
 
 
 def rc(name: str, labels: Obj, replicas: int) -> Obj:

@@ -3,31 +3,13 @@ conformance tests see them; a hollow kubelet plays the nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.integration.conftest import Cluster
 from tests.integration.hollow import STRATEGIC, Api, Kubelet, Obj, pod_spec, template, workload
 
+NAMESPACE = "gc"
 NS = "/api/v1/namespaces/gc"
 RCS, PODS = f"{NS}/replicationcontrollers", f"{NS}/pods"
 DEPLOYMENTS, RSS = "/apis/apps/v1/namespaces/gc/deployments", "/apis/apps/v1/namespaces/gc/replicasets"
 BUDGETS = "/apis/policy/v1/namespaces/gc/poddisruptionbudgets"
-
-
-@pytest.fixture(scope="module")
-def api(control_plane: Cluster) -> Api:
-    made = Api(control_plane.data_dir / "kubeconfig.yaml")
-    made.namespace("gc")
-    return made
-
-
-@pytest.fixture(scope="module")
-def kubelet(api: Api) -> Iterator[Kubelet]:
-    made = Kubelet(api, "one", "two")
-    yield made
-    made.close()
 
 
 def controller(api: Api, name: str, replicas: int) -> Obj:

@@ -9,19 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Cluster
 from tests.integration.hollow import Api, Kubelet, Obj
 
+NAMESPACE = "sched"
 NS = "/api/v1/namespaces/sched"
 FAKE = "example.com/fakecpu"
 ONE, TWO = "/api/v1/nodes/one", "/api/v1/nodes/two"
-
-
-@pytest.fixture(scope="module")
-def api(control_plane: Cluster) -> Api:
-    made = Api(control_plane.data_dir / "kubeconfig.yaml")
-    made.namespace("sched")
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from tests.integration.conftest import Cluster
 from tests.integration.hollow import STRATEGIC, Api, Kubelet, Obj, workload
 
+NAMESPACE = "sts"
 NS = "/api/v1/namespaces/sts"
 SETS = "/apis/apps/v1/namespaces/sts/statefulsets"
 HASH = "controller-revision-hash"
-
-
-@pytest.fixture(scope="module")
-def api(control_plane: Cluster) -> Api:
-    made = Api(control_plane.data_dir / "kubeconfig.yaml")
-    made.namespace("sts")
-    return made
-
-
-@pytest.fixture(scope="module")
-def kubelet(api: Api) -> Iterator[Kubelet]:
-    made = Kubelet(api, "one", "two")
-    yield made
-    made.close()
 
 
 class Set:

@@ -38,11 +38,6 @@ def managers(c: Cluster, *what: str) -> dict[str, Obj]:
     return {f"{m['manager']}/{m.get('subresource', '')}": m for m in found}
 
 
-@pytest.fixture(scope="module")
-def api(control_plane: Cluster) -> Api:
-    return Api(control_plane.data_dir / "kubeconfig.yaml")
-
-
 def test_definitions_are_taken_in_every_way(c: Cluster) -> None:
     for text in (crds.PORTAL, crds.CLUSTER):
         put(c, text, "replace")

@@ -45,6 +45,18 @@ def must_have(value: Any, path: str, detail: str = "") -> list[FieldError]:
     return [] if value else [required(path, detail)]
 
 
+def selector_operator(expression: Mapping[str, Any], path: str) -> list[FieldError]:
+    """The operator of a requirement, and whether it has the values that go with it."""
+    op, values = expression.get("operator") or "", expression.get("values") or ()
+    if op in ("In", "NotIn"):
+        text = "must be specified when `operator` is 'In' or 'NotIn'"
+        return [] if values else [required(f"{path}.values", text)]
+    if op in ("Exists", "DoesNotExist"):
+        text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+        return [forbidden(f"{path}.values", text)] if values else []
+    return [invalid(f"{path}.operator", op, "not a valid selector operator")]
+
+
 def label_selector(selector: Mapping[str, Any] | None, path: str) -> list[FieldError]:
     """A metav1.LabelSelector."""
     if not selector:
@@ -52,16 +64,8 @@ def label_selector(selector: Mapping[str, Any] | None, path: str) -> list[FieldE
     errors: list[FieldError] = validate_labels(selector.get("matchLabels") or {}, f"{path}.matchLabels")
     for index, expression in enumerate(selector.get("matchExpressions") or ()):
         where = f"{path}.matchExpressions[{index}]"
-        op, values = expression.get("operator", ""), expression.get("values") or ()
-        if op in ("In", "NotIn"):
-            if not values:
-                errors.append(required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-        elif op in ("Exists", "DoesNotExist"):
-            if values:
-                text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-                errors.append(forbidden(f"{where}.values", text))
-        else:
-            errors.append(invalid(f"{where}.operator", op, "not a valid selector operator"))
+        values = expression.get("values") or ()
+        errors.extend(selector_operator(expression, where))
         errors.extend(invalid(f"{where}.key", expression.get("key", ""), t) for t in _label_key(expression))
         for at, value in enumerate(values):
             errors.extend(invalid(f"{where}.values[{at}]", value, text) for text in names.label_value(value))

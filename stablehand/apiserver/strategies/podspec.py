@@ -276,20 +276,11 @@ def _node_term(term: Obj, path: str) -> list[FieldError]:
         errors.extend(_node_field(one, f"{path}.matchFields[{index}]"))
     for index, one in enumerate(term.get("matchExpressions") or ()):
         where = f"{path}.matchExpressions[{index}]"
-        op, values = one.get("operator"), one.get("values") or ()
-        if op in ("In", "NotIn"):
-            if not values:
-                errors.append(required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-        elif op in ("Exists", "DoesNotExist"):
-            if values:
-                text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-                errors.append(forbidden(f"{where}.values", text))
-        elif op in ("Gt", "Lt"):
-            if len(values) != 1:
-                text = "must be specified single value when `operator` is 'Lt' or 'Gt'"
-                errors.append(required(f"{where}.values", text))
-        else:
-            errors.append(invalid(f"{where}.operator", op or "", "not a valid selector operator"))
+        if one.get("operator") not in ("Gt", "Lt"):
+            errors.extend(checks.selector_operator(one, where))
+        elif len(one.get("values") or ()) != 1:
+            text = "must be specified single value when `operator` is 'Lt' or 'Gt'"
+            errors.append(required(f"{where}.values", text))
         errors.extend(checks.named(one.get("key") or "", names.qualified_name, f"{where}.key"))
     return errors
 
